@@ -1,0 +1,30 @@
+# Needs nothing but make and python3. `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+setup:  ## install the tested stack and mmext into .venv (15 to 25 minutes once, then seconds)
+	@$(PYTHON) tools/setup_env.py
+
+demo: setup  ## train a detector on pictures made here, test it, draw what it finds (about 10 minutes)
+	@$(BIN)/python tools/demo.py
+
+test: setup  ## run the test suite
+	@$(BIN)/python -m pytest tests
+
+lint: setup  ## check format, style and docstrings
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+
+format: setup  ## put the code in shape
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+clean:  ## remove what the commands above made in this folder, the data and runs included
+	rm -rf $(VENV) build dist *.egg-info data work_dirs .pytest_cache .ruff_cache

@@ -1,0 +1,11 @@
+"""Cures for known breaks of the toolboxes: one module each, each doing nothing where it is not needed."""
+
+from . import mmaction_drn, torch_safe_globals
+
+__all__ = ['apply']
+
+
+def apply():
+    """Apply every cure. Safe to call more than once."""
+    torch_safe_globals.apply()
+    mmaction_drn.apply()

@@ -1,0 +1,268 @@
+"""The post-activation ResNet that several families share: only the spatial operator of the block differs.
+
+::
+
+    image -> stem (/4) -> layer1 -> layer2 (/8) -> layer3 (/16) -> layer4 (/32)
+
+    Bottleneck:  x -> conv1 1x1 -> bn1 -> relu -> conv2 (spatial operator) -> bn2 -> relu -> conv3 1x1 -> bn3 -> (+) -> relu
+                 `------------------------ [downsample] --------------------------------------------------------'
+
+A family subclasses :class:`ResNetSkeleton`, builds its stem and says which module stands for ``conv2``.
+"""
+
+from mmcv.cnn import build_conv_layer, build_norm_layer
+from mmengine.model import BaseModule, Sequential, constant_init
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+__all__ = ['Bottleneck', 'ResNetSkeleton']
+
+
+class Bottleneck(BaseModule):
+    """Residual block 1x1, spatial operator, 1x1, with the published key names of ResNet.
+
+    Source: "Deep Residual Learning for Image Recognition" (CVPR 2016), figure 5.
+
+    Args:
+        in_channels (int): Input channels.
+        mid_channels (int): Channels of the spatial operator.
+        out_channels (int): Output channels.
+        spatial (nn.Module): The spatial operator [N, mid, H, W] -> [N, mid, H', W'], its stride inside.
+        conv1_stride (int): Stride of the first 1x1 convolution, in pixels. Default: 1.
+        downsample (nn.Module, optional): Shortcut where shapes change. Default: None, the identity.
+        conv_cfg (dict, optional): Type of the 1x1 convolutions. Default: None, ``Conv2d``.
+        norm_cfg (dict): Type of the norms. Default: ``dict(type='BN')``.
+        with_cp (bool): Recompute activations in the backward pass to save memory. Default: False.
+        init_cfg (dict, optional): mmengine initialisation. Default: None.
+    """
+
+    def __init__(
+        self,
+        in_channels,
+        mid_channels,
+        out_channels,
+        spatial,
+        conv1_stride=1,
+        downsample=None,
+        conv_cfg=None,
+        norm_cfg=dict(type='BN'),
+        with_cp=False,
+        init_cfg=None,
+    ):
+        super().__init__(init_cfg)
+        self.with_cp = with_cp
+        self.conv1 = build_conv_layer(conv_cfg, in_channels, mid_channels, 1, stride=conv1_stride, bias=False)
+        self.norm1_name, norm1 = build_norm_layer(norm_cfg, mid_channels, postfix=1)
+        self.add_module(self.norm1_name, norm1)
+        self.conv2 = spatial
+        self.norm2_name, norm2 = build_norm_layer(norm_cfg, mid_channels, postfix=2)
+        self.add_module(self.norm2_name, norm2)
+        self.conv3 = build_conv_layer(conv_cfg, mid_channels, out_channels, 1, bias=False)
+        self.norm3_name, norm3 = build_norm_layer(norm_cfg, out_channels, postfix=3)
+        self.add_module(self.norm3_name, norm3)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = downsample
+
+    @property
+    def last_norm(self):
+        """nn.Module: The norm whose weight starts at zero under ``zero_init_residual``."""
+        return getattr(self, self.norm3_name)
+
+    def _branch_and_shortcut(self, x):
+        out = self.relu(getattr(self, self.norm1_name)(self.conv1(x)))
+        out = self.relu(getattr(self, self.norm2_name)(self.conv2(out)))
+        out = self.last_norm(self.conv3(out))
+        return out + (x if self.downsample is None else self.downsample(x))
+
+    def forward(self, x):
+        """Run the block.
+
+        Args:
+            x (Tensor): [N, in_channels, H, W].
+
+        Returns:
+            Tensor: [N, out_channels, H / s, W / s], rounded up, s the block's stride.
+        """
+        if self.with_cp and x.requires_grad:
+            return self.relu(checkpoint(self._branch_and_shortcut, x, use_reentrant=False))
+        return self.relu(self._branch_and_shortcut(x))
+
+
+class ResNetSkeleton(BaseModule):
+    """Stem and up to four stages of bottleneck blocks with a pluggable spatial operator.
+
+    Subclasses set ``arch_settings`` (depth -> blocks per stage) and implement :meth:`make_stem` (a module of stride 4 or
+    less that ends in ``stem_channels``) and :meth:`make_spatial`.
+
+    Args:
+        depth (int): One of ``arch_settings``.
+        in_channels (int): Channels of the image. Default: 3.
+        stem_channels (int): Output channels of the stem. Default: 64.
+        base_channels (int): Spatial operator's channels in the first stage; each later stage doubles them. Default: 64.
+        expansion (int): Block output channels per spatial operator's channel. Default: 4.
+        num_stages (int): Stages to build, 1 to 4. Default: 4.
+        strides (Sequence[int]): Stride of each stage's first block, in pixels. Default: (1, 2, 2, 2).
+        dilations (Sequence[int]): Dilation of each stage's spatial operators, in pixels. Default: (1, 1, 1, 1).
+        out_indices (Sequence[int]): Stages whose outputs are returned, within 0..num_stages-1. Default: (0, 1, 2, 3).
+        style (str): Where a block's stride is: in the spatial operator ('pytorch') or in the first 1x1 ('caffe').
+            Default: 'pytorch'.
+        avg_down (bool): Shortcuts pool (average) before a 1x1 convolution of stride 1. Default: False.
+        frozen_stages (int): Freeze the stem and this many stages: -1 none, 0 the stem, up to num_stages. Frozen parts
+            stay in eval mode. Default: -1.
+        conv_cfg (dict, optional): Type of the 1x1 convolutions. Default: None.
+        norm_cfg (dict): Type of the norms. Default: ``dict(type='BN', requires_grad=True)``.
+        norm_eval (bool): Keep every BatchNorm in eval mode while training. Default: False.
+        with_cp (bool): Recompute each block's activations in the backward pass. Default: False.
+        zero_init_residual (bool): Start each block's last norm at zero. Default: True.
+        init_cfg (dict or list[dict], optional): mmengine initialisation. Default: None, that is Kaiming (normal, fan
+            out, ReLU) for every convolution and 1 / 0 for every norm.
+
+    Raises:
+        ValueError: If a setting is outside of the ranges above.
+    """
+
+    arch_settings = {}
+
+    def __init__(
+        self,
+        depth,
+        in_channels=3,
+        stem_channels=64,
+        base_channels=64,
+        expansion=4,
+        num_stages=4,
+        strides=(1, 2, 2, 2),
+        dilations=(1, 1, 1, 1),
+        out_indices=(0, 1, 2, 3),
+        style='pytorch',
+        avg_down=False,
+        frozen_stages=-1,
+        conv_cfg=None,
+        norm_cfg=dict(type='BN', requires_grad=True),
+        norm_eval=False,
+        with_cp=False,
+        zero_init_residual=True,
+        init_cfg=None,
+    ):
+        if init_cfg is None:
+            init_cfg = [
+                dict(type='Kaiming', layer=['Conv2d']),
+                dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
+            ]
+        super().__init__(init_cfg)
+        if depth not in self.arch_settings:
+            raise ValueError(f'depth={depth!r} is unknown to {type(self).__name__}; choose one of {list(self.arch_settings)}')
+        if not 1 <= num_stages <= len(self.arch_settings[depth]):
+            raise ValueError(f'num_stages={num_stages} must be in 1..{len(self.arch_settings[depth])}')
+        for name, values in (('strides', strides), ('dilations', dilations)):
+            if len(values) < num_stages:
+                raise ValueError(f'{name}={tuple(values)} has {len(values)} entries; num_stages={num_stages} needs as many')
+        if not out_indices or any(not 0 <= index < num_stages for index in out_indices):
+            raise ValueError(f'out_indices={tuple(out_indices)} must be one or more of {tuple(range(num_stages))} (stages)')
+        if style not in ('pytorch', 'caffe'):
+            raise ValueError(f"style={style!r} is unknown; choose 'pytorch' (stride in conv2) or 'caffe' (stride in conv1)")
+        if not -1 <= frozen_stages <= num_stages:
+            raise ValueError(f'frozen_stages={frozen_stages} must be in -1..{num_stages} (-1 none, 0 the stem)')
+        self.depth = depth
+        self.out_indices = tuple(out_indices)
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.zero_init_residual = zero_init_residual
+        self._block_cfg = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, with_cp=with_cp)
+
+        self.stem = self.make_stem(in_channels, stem_channels, norm_cfg)
+        self.stage_names = []
+        channels = stem_channels
+        for stage in range(num_stages):
+            blocks = []
+            mid_channels = base_channels * 2**stage
+            for block in range(self.arch_settings[depth][stage]):
+                stride = strides[stage] if block == 0 else 1
+                out_channels = mid_channels * expansion
+                blocks.append(
+                    self._make_block(channels, mid_channels, out_channels, stride, dilations[stage], style, avg_down)
+                )
+                channels = out_channels
+            self.stage_names.append(f'layer{stage + 1}')
+            self.add_module(self.stage_names[-1], Sequential(*blocks))
+        self.feat_dim = channels
+        self._freeze_stages()
+
+    def make_stem(self, in_channels, stem_channels, norm_cfg):
+        """Return the module that turns the image into ``stem_channels`` maps."""
+        raise NotImplementedError
+
+    def make_spatial(self, channels, stride, dilation):
+        """Return the spatial operator of one block, ``channels`` in and out."""
+        raise NotImplementedError
+
+    def _make_block(self, in_channels, mid_channels, out_channels, stride, dilation, style, avg_down):
+        downsample = None
+        if stride != 1 or in_channels != out_channels:
+            downsample = self._make_downsample(in_channels, out_channels, stride, avg_down)
+        conv1_stride, spatial_stride = (1, stride) if style == 'pytorch' else (stride, 1)
+        spatial = self.make_spatial(mid_channels, spatial_stride, dilation)
+        return Bottleneck(in_channels, mid_channels, out_channels, spatial, conv1_stride, downsample, **self._block_cfg)
+
+    def _make_downsample(self, in_channels, out_channels, stride, avg_down):
+        layers = []
+        if avg_down and stride != 1:
+            layers.append(nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False))
+            stride = 1
+        layers.append(build_conv_layer(self._block_cfg['conv_cfg'], in_channels, out_channels, 1, stride, bias=False))
+        layers.append(build_norm_layer(self._block_cfg['norm_cfg'], out_channels)[1])
+        return nn.Sequential(*layers)
+
+    def init_weights(self):
+        """Initialise as ``init_cfg`` says; without a checkpoint, start residual branches at zero where asked to."""
+        first_time = not self.is_init
+        super().init_weights()
+        configs = self.init_cfg if isinstance(self.init_cfg, (list, tuple)) else [self.init_cfg]
+        if first_time and self.zero_init_residual and not any('checkpoint' in cfg for cfg in configs):
+            for module in self.modules():
+                if isinstance(module, Bottleneck):
+                    constant_init(module.last_norm, 0)
+
+    def _freeze_stages(self):
+        if self.frozen_stages < 0:
+            return
+        for part in (self.stem, *(getattr(self, name) for name in self.stage_names[: self.frozen_stages])):
+            part.eval()
+            part.requires_grad_(False)
+
+    def train(self, mode=True):
+        """Set the mode, keeping frozen stages, and all BatchNorm under ``norm_eval``, in eval mode.
+
+        Args:
+            mode (bool): True for training. Default: True.
+
+        Returns:
+            ResNetSkeleton: self.
+        """
+        super().train(mode)
+        self._freeze_stages()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def forward(self, x):
+        """Compute the feature maps.
+
+        Args:
+            x (Tensor): Images [N, in_channels, H, W].
+
+        Returns:
+            tuple[Tensor]: The outputs of the stages in ``out_indices``, in ascending order.
+        """
+        x = self.stem(x)
+        outs = []
+        for index, name in enumerate(self.stage_names):
+            x = getattr(self, name)(x)
+            if index in self.out_indices:
+                outs.append(x)
+            if index == max(self.out_indices):
+                break
+        return tuple(outs)

@@ -1,0 +1,80 @@
+"""mmext's registries: children of mmengine's root ones, in scope ``mmext``.
+
+A config of any toolbox reaches a class of this package as ``type='mmext.NAME'``: on the first such look-up mmengine
+imports this module, finds the child registry and asks it. With the ``custom_imports`` line that the shipped configs carry
+the import happens earlier, which changes one thing only: a missing installation fails with an ImportError.
+"""
+
+import difflib
+import sys
+from importlib import import_module
+
+from mmengine.registry import DATASETS as ROOT_DATASETS
+from mmengine.registry import HOOKS as ROOT_HOOKS
+from mmengine.registry import METRICS as ROOT_METRICS
+from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import TASK_UTILS as ROOT_TASK_UTILS
+from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
+from mmengine.registry import Registry
+
+__all__ = ['DATASETS', 'HOOKS', 'METRICS', 'MODELS', 'TASK_UTILS', 'TRANSFORMS', 'PluginRegistry']
+
+# Toolbox -> the part of mmext that needs it and registers more names. A part is imported only where its toolbox
+# already is, so that mmext alone never imports a toolbox and a look-up from one never imports another.
+TOOLBOX_PARTS = {'mmdet': 'mmext.det'}
+
+
+class PluginRegistry(Registry):
+    """A registry in scope ``mmext`` whose look-ups also import the parts that belong to the running toolbox.
+
+    Args:
+        parent (Registry): mmengine's root registry of the same kind, from which the name is taken.
+        locations (list[str]): Modules imported at the first look-up. They must not need a toolbox.
+    """
+
+    def __init__(self, parent, locations=('mmext.models',)):
+        super().__init__(parent.name, parent=parent, scope='mmext', locations=list(locations))
+
+    def import_from_location(self):
+        """Import what registers names here: the locations once, each toolbox's part when that toolbox is there."""
+        super().import_from_location()
+        for toolbox, part in TOOLBOX_PARTS.items():
+            if toolbox in sys.modules and part not in sys.modules:
+                import_module(part)
+
+    def get(self, key):
+        """Return the class registered under a name.
+
+        Args:
+            key (str): Name with or without the scope, for example ``'RedNet'`` or ``'mmext.RedNet'``.
+
+        Returns:
+            type: The registered class; for a name without scope possibly that of the root registry.
+
+        Raises:
+            KeyError: If there is no such name. The message says which ones are close.
+        """
+        found = super().get(key)
+        if found is None and self.split_scope_key(key)[0] in (None, self.scope):
+            name = self.split_scope_key(key)[1]
+            known = sorted(self.module_dict)
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f'did you mean {close[0]!r}? ' if close else ''
+            parts = [part for toolbox, part in TOOLBOX_PARTS.items() if toolbox not in sys.modules]
+            more = f'; {", ".join(parts)} would add more when imported' if parts else ''
+            raise KeyError(f'mmext has no {self.name} {name!r}: {hint}it has {", ".join(known) or "none"}{more}')
+        return found
+
+    def __contains__(self, key):
+        try:
+            return self.get(key) is not None
+        except KeyError:
+            return False
+
+
+MODELS = PluginRegistry(ROOT_MODELS)
+DATASETS = PluginRegistry(ROOT_DATASETS, locations=())
+TRANSFORMS = PluginRegistry(ROOT_TRANSFORMS, locations=())
+METRICS = PluginRegistry(ROOT_METRICS, locations=())
+HOOKS = PluginRegistry(ROOT_HOOKS, locations=())
+TASK_UTILS = PluginRegistry(ROOT_TASK_UTILS, locations=())
