@@ -1,8 +1,8 @@
 """mmext's registries: children of mmengine's root ones, in scope ``mmext``.
 
 A config of any toolbox reaches a class of this package as ``type='mmext.NAME'``: on the first such look-up mmengine
-imports this module, finds the child registry and asks it. With the ``custom_imports`` line that the shipped configs carry
-the import happens earlier, which changes one thing only: a missing installation fails with an ImportError.
+imports this module, finds the child registry and asks it. With the ``custom_imports`` line that the shipped configs
+carry the import happens earlier, which changes one thing only: a missing installation fails with an ImportError.
 """
 
 import difflib

@@ -50,7 +50,8 @@ class Case:
         return [(name, tuple(shape)) for name, shape in self['state']]
 
     def load(self, module):
-        """Load the weights into a module; every key of either side must find its counterpart. Returns it in eval mode."""
+        """Load the weights into a module; every key of either side must find its counterpart. Returns it in eval
+        mode."""
         module.load_state_dict(self.state_dict(), strict=True)
         return module.eval()
 

@@ -1,4 +1,4 @@
-"""Every shipped config parses over the installed toolboxes and builds; the recipe of a published row is the published one."""
+"""Every shipped config parses over the installed toolboxes and builds; a published row has the published recipe."""
 
 from pathlib import Path
 
@@ -38,11 +38,14 @@ def test_faster_rcnn_with_involution_neck_and_head():
     case = golden.Case('involution', 'rows/faster_rcnn_red50_neck_fpn_head')
     with torch.device('meta'):
         model = build(cfg)
-    assert sorted((key, tuple(value.shape)) for key, value in model.state_dict().items()) == sorted(case.keys_and_shapes())
+    assert sorted((key, tuple(value.shape)) for key, value in model.state_dict().items()) == sorted(
+        case.keys_and_shapes()
+    )
     assert sum(p.numel() for p in model.parameters()) == case['params']
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == case['params_trainable']
 
-    # facts: SGD 0.02, momentum 0.9, decay 1e-4; clip at 5; 2000 warm-up steps from 0.001; 12 epochs, steps at 8 and 11; 8 x 2
+    # the published recipe: SGD 0.02, momentum 0.9, decay 1e-4; clip at 5; 2000 warm-up steps from 0.001; 12 epochs,
+    # steps after 8 and 11; 8 GPUs x 2 pictures
     assert cfg.optim_wrapper.optimizer == dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=0.0001)
     assert cfg.optim_wrapper.clip_grad == dict(max_norm=5, norm_type=2)
     warmup, steps = cfg.param_scheduler

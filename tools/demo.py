@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Train, test and draw a detector of ours through mmdet's own installed scripts: what ``make demo`` runs.
 
-Makes the mini COCO data, runs mmdet's ``tools/train.py`` and ``tools/test.py`` on the mini config, draws detections beside
-ground truth on held-out pictures and ends with a table. Everything lands in ``work_dirs/demo``; the full output of each
-script is kept there as a log.
+Makes the mini COCO data, runs mmdet's ``tools/train.py`` and ``tools/test.py`` on the mini config, draws detections
+beside ground truth on held-out pictures and ends with a table. Everything lands in ``work_dirs/demo``; the full output
+of each script is kept there as a log.
 """
 
 import argparse
@@ -53,12 +53,13 @@ def main():
     """Run the demo."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--config', type=Path, default=CONFIG, help='config of a detector on the mini COCO data')
-    parser.add_argument('--work-dir', type=Path, default=ROOT / 'work_dirs' / 'demo', help='removed first, then made anew')
+    parser.add_argument(
+        '--work-dir', type=Path, default=ROOT / 'work_dirs' / 'demo', help='removed first, then made anew'
+    )
     parser.add_argument('--pictures', type=int, default=8, help='held-out pictures to draw')
     args = parser.parse_args()
 
     import mmdet
-
     from drawing import draw_detections  # tools/drawing.py
 
     scripts = Path(mmdet.__file__).parent / '.mim' / 'tools'
@@ -78,7 +79,11 @@ def main():
     checkpoint = (args.work_dir / 'last_checkpoint').read_text().strip()
     predictions = args.work_dir / 'predictions.pkl'
     test = [scripts / 'test.py', args.config, checkpoint, '--work-dir', args.work_dir / 'test', '--out', predictions]
-    run(f"testing the saved checkpoint with mmdet's {scripts.name}/test.py", [sys.executable, *test], args.work_dir / 'test.log')
+    run(
+        f"testing the saved checkpoint with mmdet's {scripts.name}/test.py",
+        [sys.executable, *test],
+        args.work_dir / 'test.log',
+    )
     metrics = newest_metrics(args.work_dir / 'test')
     picture = args.work_dir / 'detections.png'
     counts = draw_detections(args.config, predictions, picture, args.pictures)

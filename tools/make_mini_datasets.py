@@ -98,6 +98,8 @@ def _check(parser: argparse.ArgumentParser, names: list[str], arguments: argpars
         value = getattr(arguments, option)
         if value is not None and value < lowest:
             parser.error(f'--{option} is {value}: give an integer >= {lowest}')
+    if arguments.out.exists() and not arguments.out.is_dir():
+        parser.error(f'--out is {arguments.out}, which is a file: give a folder, which is made if missing')
     for name in names:
         smallest = DATASETS[name].smallest
         if arguments.size is not None and (arguments.size < smallest or arguments.size % 2):

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Make ``.venv`` with the tested stack and mmext in it: what ``make setup`` runs.
 
-Uses only the standard library, so that a bare Python can run it. Safe to interrupt and to run again: each step does only
-what is missing, and a finished set-up is recognised in well under a second by a stamp that holds a digest of everything
-the result depends on.
+Uses only the standard library, so that a bare Python can run it. Safe to interrupt and to run again: each step does
+only what is missing, and a finished set-up is recognised in well under a second by a stamp that holds a digest of
+everything the result depends on.
 
 The one slow step is building mmcv's compiled operators. The wheel is kept outside the checkout, in
-``$MMEXT_CACHE_DIR`` (default ``$XDG_CACHE_HOME/mmext`` or ``~/.cache/mmext``), in a folder named after the torch version,
-the Python version, the platform and whether CUDA operators are in it: another checkout reuses it, another torch does not.
+``$MMEXT_CACHE_DIR`` (default ``$XDG_CACHE_HOME/mmext`` or ``~/.cache/mmext``), in a folder named after the torch
+version, the Python version, the platform and whether CUDA operators are in it: another checkout reuses it, another
+torch does not.
 """
 
 import hashlib
@@ -104,7 +105,9 @@ def find_wheel(folder):
     """Return the path of the mmcv wheel in a cache folder, or None."""
     version = pinned('mmcv')
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    return next((os.path.join(folder, n) for n in names if n.startswith(f'mmcv-{version}-') and n.endswith('.whl')), None)
+    return next(
+        (os.path.join(folder, n) for n in names if n.startswith(f'mmcv-{version}-') and n.endswith('.whl')), None
+    )
 
 
 def cached_for_pinned_torch():
@@ -122,13 +125,15 @@ def free_gb(path):
 def check_machine():
     """Stop early, with one line that says what to install, where the set-up could only fail later."""
     if sys.platform != 'linux':
-        raise SetupError(f'`make setup` knows Linux; this is {sys.platform}. See README.md for an installation by hand.')
+        raise SetupError(
+            f'`make setup` knows Linux; this is {sys.platform}. See README.md for an installation by hand.'
+        )
     try:
         import ensurepip  # noqa: F401
         import venv  # noqa: F401
     except ImportError:
         raise SetupError(
-            f'this Python has no venv module; install it (Debian, Ubuntu: apt install python3-venv) for {sys.executable}'
+            f'{sys.executable} has no venv module; install it (Debian, Ubuntu: apt install python3-venv)'
         ) from None
     need = 0.5 if os.path.isdir(os.path.join(VENV, 'lib')) else DISK_VENV_GB
     if free_gb(VENV) < need:
@@ -142,12 +147,18 @@ def check_machine():
         )
     compiler = os.environ.get('CXX', 'c++')
     if not shutil.which(compiler):
-        raise SetupError(f'mmcv is compiled here and `{compiler}` is not found; install it (Debian, Ubuntu: apt install g++)')
+        raise SetupError(
+            f'mmcv is compiled here and `{compiler}` is not found; install it (Debian, Ubuntu: apt install g++)'
+        )
     probe = [compiler, '-std=c++20', '-fsyntax-only', '-x', 'c++', '-']
     if subprocess.run(probe, input='#include <compare>\n', text=True, capture_output=True).returncode:
-        raise SetupError(f'`{compiler}` knows no C++20, which torch needs; install GCC 11 or newer (apt install g++) and set CXX')
+        raise SetupError(
+            f'`{compiler}` knows no C++20, which torch needs; install GCC 11 or newer (apt install g++) and set CXX'
+        )
     if not os.path.exists(os.path.join(sysconfig.get_paths()['include'], 'Python.h')):
-        raise SetupError('mmcv is compiled here and Python.h is missing; install it (Debian, Ubuntu: apt install python3-dev)')
+        raise SetupError(
+            'mmcv is compiled here and Python.h is missing; install it (Debian, Ubuntu: apt install python3-dev)'
+        )
 
 
 def make_venv():
@@ -167,7 +178,9 @@ def install_torch():
 
 def install_mmcv():
     """Install mmcv with compiled operators: from the cache, else built here and put there."""
-    probe = 'import os, torch; print(torch.__version__, int(torch.cuda.is_available() or os.getenv("FORCE_CUDA") == "1"))'
+    probe = (
+        'import os, torch; print(torch.__version__, int(torch.cuda.is_available() or os.getenv("FORCE_CUDA") == "1"))'
+    )
     torch_version, cuda = run(VENV_PYTHON, '-c', probe).split()
     if torch_version.partition('+')[0] != pinned('torch'):
         raise SetupError(f'.venv has torch {torch_version}, the constraints say {pinned("torch")}; remove .venv')

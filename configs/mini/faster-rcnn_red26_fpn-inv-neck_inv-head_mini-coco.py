@@ -5,7 +5,7 @@ _base_ = ['../involution/faster-rcnn_red50_fpn-inv-neck_inv-head_1x_coco.py']
 data_root = 'data/mini/coco/'
 classes = ('0', '1', '2', '3', '4', '5', '6', '7', '8', '9')
 metainfo = dict(classes=classes)
-image_size = (192, 192)
+image_size = (128, 128)
 
 norm_cfg = dict(type='BN', requires_grad=True)
 model = dict(
@@ -66,7 +66,9 @@ max_epochs = 3
 train_cfg = dict(max_epochs=max_epochs, val_interval=1)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(type='CosineAnnealingLR', T_max=max_epochs, by_epoch=True, begin=0, end=max_epochs, convert_to_iter_based=True),
+    dict(
+        type='CosineAnnealingLR', T_max=max_epochs, by_epoch=True, begin=0, end=max_epochs, convert_to_iter_based=True
+    ),
 ]
 optim_wrapper = dict(optimizer=dict(_delete_=True, type='AdamW', lr=1e-3, weight_decay=0.05))
 auto_scale_lr = dict(base_batch_size=8)

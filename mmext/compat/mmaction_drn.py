@@ -1,8 +1,8 @@
 """mmaction2's wheel lacks ``mmaction.models.localizers.drn``, so that any look-up in its model registry fails.
 
 Upstream: https://github.com/open-mmlab/mmaction2/issues/2714. The package that imports the missing one needs a single
-name of it, ``DRN``. A finder at the *end* of the import path supplies that name: where the real module is installed, the
-ordinary finders answer first and this one is never asked.
+name of it, ``DRN``. A finder at the *end* of the import path supplies that name: where the real module is installed,
+the ordinary finders answer first and this one is never asked.
 """
 
 import importlib.abc

@@ -2,8 +2,9 @@
 
 Upstream: https://github.com/open-mmlab/mmengine/issues/1655. Such a checkpoint holds, besides tensors, the message hub:
 ``HistoryBuffer`` objects made of numpy arrays, which carry references to their own statistics methods. Those few names
-are declared safe. Pickle writes a method as ``getattr(HistoryBuffer, 'mean')``; the real ``getattr`` would let a hostile
-file walk from any object to any other, so the name is bound to a function that gives out these methods and nothing else.
+are declared safe. Pickle writes a method as ``getattr(HistoryBuffer, 'mean')``; the real ``getattr`` would let a
+hostile file walk from any object to any other, so the name is bound to a function that gives out these methods and
+nothing else.
 """
 
 import pickle

@@ -19,8 +19,8 @@ class InvolutionMaskHead(FCNMaskHead):
     Args:
         num_convs (int): Number of involutions. Default: 4.
         in_channels (int): Channels of the RoI features, a multiple of ``group_channels``. Default: 256.
-        conv_out_channels (int, optional): Must equal ``in_channels``, the width an involution keeps. Default: None, that
-            is ``in_channels``.
+        conv_out_channels (int, optional): Must equal ``in_channels``, the width an involution keeps. Default: None,
+            that is ``in_channels``.
         kernel_size (int): Taps per side, odd. Default: 7.
         group_channels (int): Channels that share one kernel. Default: 16.
         involution_norm_cfg (dict, optional): Norm inside the involutions. Default: ``dict(type='BN')``.
@@ -44,8 +44,8 @@ class InvolutionMaskHead(FCNMaskHead):
     ):
         if conv_out_channels not in (None, in_channels):
             raise ValueError(
-                f'conv_out_channels={conv_out_channels} differs from in_channels={in_channels}; an involution keeps the '
-                f'width, so set conv_out_channels={in_channels} or leave it out'
+                f'conv_out_channels={conv_out_channels} differs from in_channels={in_channels}; an involution keeps '
+                f'the width, so set conv_out_channels={in_channels} or leave it out'
             )
         # zero convolutions for the base class: what it builds after them depends on the widths alone, which are equal
         super().__init__(num_convs=0, in_channels=in_channels, conv_out_channels=in_channels, **kwargs)

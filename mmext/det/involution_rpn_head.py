@@ -45,8 +45,8 @@ class InvolutionRPNHead(RPNHead):
     ):
         if feat_channels not in (None, in_channels):
             raise ValueError(
-                f'feat_channels={feat_channels} differs from in_channels={in_channels}; an involution keeps the width, so '
-                f'set feat_channels={in_channels} or leave it out'
+                f'feat_channels={feat_channels} differs from in_channels={in_channels}; an involution keeps the width, '
+                f'so set feat_channels={in_channels} or leave it out'
             )
         self._involution_cfg = dict(
             kernel_size=kernel_size,

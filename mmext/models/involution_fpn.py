@@ -27,8 +27,8 @@ class InvolutionFPN(BaseModule):
         out_channels (int): Channels of every output, a multiple of ``group_channels``.
         num_outs (int): Number of outputs, at least the number of levels used.
         start_level (int): First backbone level used. Default: 0.
-        end_level (int): Last backbone level used, *inclusive* as in mmdet 3; with one below the last, no extra levels are
-            possible. Default: -1, the last.
+        end_level (int): Last backbone level used, *inclusive* as in mmdet 3; with one below the last, no extra levels
+            are possible. Default: -1, the last.
         add_extra_convs (bool or str): How levels beyond the backbone's are made: False by pooling; 'on_input',
             'on_lateral' or 'on_output' by convolutions on the last backbone level, lateral or output; True see next.
             Default: False.
@@ -39,8 +39,8 @@ class InvolutionFPN(BaseModule):
         conv_cfg (dict, optional): Type of laterals and extra convolutions. Default: None, ``Conv2d``.
         norm_cfg (dict, optional): Norm of laterals and extra convolutions. Default: None.
         act_cfg (dict, optional): Activation of laterals and extra convolutions. Default: None.
-        upsample_cfg (dict): Arguments of ``F.interpolate``; without ``scale_factor`` the size is that of the finer level.
-            Default: ``dict(mode='nearest')``.
+        upsample_cfg (dict): Arguments of ``F.interpolate``; without ``scale_factor`` the size is that of the finer
+            level. Default: ``dict(mode='nearest')``.
         kernel_size (int): Taps per side of the involutions, odd. Default: 7.
         group_channels (int): Channels that share one kernel. Default: 16.
         involution_norm_cfg (dict, optional): Norm inside the involutions. Default: ``dict(type='BN')``.
@@ -83,7 +83,9 @@ class InvolutionFPN(BaseModule):
         used = last - start_level + 1
         if num_outs < used or (last < levels - 1 and num_outs != used):
             exactly = 'at least' if last == levels - 1 else 'exactly'
-            raise ValueError(f'num_outs={num_outs} must be {exactly} {used}, the levels {start_level}..{last} that are used')
+            raise ValueError(
+                f'num_outs={num_outs} must be {exactly} {used}, the levels {start_level}..{last} that are used'
+            )
         if add_extra_convs is True:
             add_extra_convs = 'on_input' if extra_convs_on_inputs else 'on_output'
         if add_extra_convs and add_extra_convs not in EXTRA_SOURCES:

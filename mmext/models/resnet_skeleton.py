@@ -4,8 +4,8 @@
 
     image -> stem (/4) -> layer1 -> layer2 (/8) -> layer3 (/16) -> layer4 (/32)
 
-    Bottleneck:  x -> conv1 1x1 -> bn1 -> relu -> conv2 (spatial operator) -> bn2 -> relu -> conv3 1x1 -> bn3 -> (+) -> relu
-                 `------------------------ [downsample] --------------------------------------------------------'
+    block:  x -> conv1 1x1 -> bn1 -> relu -> conv2 (spatial operator) -> bn2 -> relu -> conv3 1x1 -> bn3 -> (+) -> relu
+            `-------------------------------- [downsample] ----------------------------------------------'
 
 A family subclasses :class:`ResNetSkeleton`, builds its stem and says which module stands for ``conv2``.
 """
@@ -92,8 +92,8 @@ class Bottleneck(BaseModule):
 class ResNetSkeleton(BaseModule):
     """Stem and up to four stages of bottleneck blocks with a pluggable spatial operator.
 
-    Subclasses set ``arch_settings`` (depth -> blocks per stage) and implement :meth:`make_stem` (a module of stride 4 or
-    less that ends in ``stem_channels``) and :meth:`make_spatial`.
+    Subclasses set ``arch_settings`` (depth -> blocks per stage) and implement :meth:`make_stem` (a module of stride 4
+    or less that ends in ``stem_channels``) and :meth:`make_spatial`.
 
     Args:
         depth (int): One of ``arch_settings``.
@@ -152,16 +152,24 @@ class ResNetSkeleton(BaseModule):
             ]
         super().__init__(init_cfg)
         if depth not in self.arch_settings:
-            raise ValueError(f'depth={depth!r} is unknown to {type(self).__name__}; choose one of {list(self.arch_settings)}')
+            raise ValueError(
+                f'depth={depth!r} is unknown to {type(self).__name__}; choose one of {list(self.arch_settings)}'
+            )
         if not 1 <= num_stages <= len(self.arch_settings[depth]):
             raise ValueError(f'num_stages={num_stages} must be in 1..{len(self.arch_settings[depth])}')
         for name, values in (('strides', strides), ('dilations', dilations)):
             if len(values) < num_stages:
-                raise ValueError(f'{name}={tuple(values)} has {len(values)} entries; num_stages={num_stages} needs as many')
+                raise ValueError(
+                    f'{name}={tuple(values)} has {len(values)} entries; num_stages={num_stages} needs as many'
+                )
         if not out_indices or any(not 0 <= index < num_stages for index in out_indices):
-            raise ValueError(f'out_indices={tuple(out_indices)} must be one or more of {tuple(range(num_stages))} (stages)')
+            raise ValueError(
+                f'out_indices={tuple(out_indices)} must be one or more of {tuple(range(num_stages))} (stages)'
+            )
         if style not in ('pytorch', 'caffe'):
-            raise ValueError(f"style={style!r} is unknown; choose 'pytorch' (stride in conv2) or 'caffe' (stride in conv1)")
+            raise ValueError(
+                f"style={style!r} is unknown; choose 'pytorch' (stride in conv2) or 'caffe' (stride in conv1)"
+            )
         if not -1 <= frozen_stages <= num_stages:
             raise ValueError(f'frozen_stages={frozen_stages} must be in -1..{num_stages} (-1 none, 0 the stem)')
         self.depth = depth

@@ -49,7 +49,14 @@ def test_killed_training_resumes_and_its_checkpoint_is_tested(options, tmp_path)
     steps = {state['step'].item() for state in after['optimizer']['state'].values()}
     assert steps == {24.0}
 
-    test = [running.script('mmdet', 'test.py'), CONFIG, tmp_path / 'epoch_3.pth', '--work-dir', tmp_path / 'test', *options]
+    test = [
+        running.script('mmdet', 'test.py'),
+        CONFIG,
+        tmp_path / 'epoch_3.pth',
+        '--work-dir',
+        tmp_path / 'test',
+        *options,
+    ]
     running.run(*test)
     metrics = json.loads(next((tmp_path / 'test').glob('*/*.json')).read_text().splitlines()[-1])
     assert 0 <= metrics['coco/bbox_mAP_50'] <= 1

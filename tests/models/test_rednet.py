@@ -35,7 +35,9 @@ def narrow(**options):
 def test_golden_stages(name):
     case = golden.Case('involution', name)
     model = RedNet(**case['options'], stem_kernel=STEM_KERNEL.get(name, 3))
-    assert sorted((key, tuple(value.shape)) for key, value in model.state_dict().items()) == sorted(case.keys_and_shapes())
+    assert sorted((key, tuple(value.shape)) for key, value in model.state_dict().items()) == sorted(
+        case.keys_and_shapes()
+    )
     assert sum(p.numel() for p in model.parameters()) == case['params']
     case.load(model)
     with torch.no_grad():
@@ -62,7 +64,9 @@ def test_published_keys_of_the_classifiers(depth):
     case = golden.Case('involution', f'rows/rednet{depth}')
     with torch.device('meta'):
         model = Classifier(RedNet(depth, stem_kernel=3), 1000)
-    assert sorted((key, tuple(value.shape)) for key, value in model.state_dict().items()) == sorted(case.keys_and_shapes())
+    assert sorted((key, tuple(value.shape)) for key, value in model.state_dict().items()) == sorted(
+        case.keys_and_shapes()
+    )
 
 
 def test_depth_38_has_the_published_size():

@@ -163,7 +163,12 @@ def test_memory_is_proportional_to_input_and_weights():
         ((1, 4, 5, 5), (1, 2, 3, 3, 5, 5), {'dilation': 1.5}, r'dilation=1.5: an integer of at least 1'),
         ((1, 4, 5, 5), (1, 2, 3, 3, 5, 5), {'padding': -1}, r'padding=-1: an integer of at least 0'),
         ((1, 4, 3, 3), (1, 2, 7, 7, 1, 1), {'padding': 0}, r'3 x 3 pixels is smaller than the window of 7 .*padding=3'),
-        ((1, 4, 5, 5), (1, 2, 3, 3, 5, 5), {'backend': 'cudnn'}, r"backend='cudnn' is unknown; choose one of reference"),
+        (
+            (1, 4, 5, 5),
+            (1, 2, 3, 3, 5, 5),
+            {'backend': 'cudnn'},
+            r"backend='cudnn' is unknown; choose one of reference",
+        ),
     ],
 )
 def test_bad_input(x_shape, weight_shape, options, message):

@@ -374,6 +374,14 @@ def test_bad_options(tmp_path, capsys, arguments, message):
     assert not list(tmp_path.iterdir())
 
 
+def test_out_that_is_a_file(tmp_path, capsys):
+    (tmp_path / 'file').write_text('mine')
+    with pytest.raises(SystemExit) as stop:
+        _run(tmp_path / 'file', 'coco')
+    assert stop.value.code == 2
+    assert f'--out is {tmp_path / "file"}, which is a file: give a folder' in capsys.readouterr().err
+
+
 def test_help_shows_examples(capsys):
     with pytest.raises(SystemExit) as stop:
         _load('make_mini_datasets').main(['--help'])

@@ -83,13 +83,13 @@ def involution(x, weight, stride=1, padding=None, dilation=1, backend=None):
     out = [output_size(size, kernel_size, stride, padding, dilation) for size in (height, width)]
     if min(out) < 1:
         raise ValueError(
-            f'x of {height} x {width} pixels is smaller than the window of {dilation * (kernel_size - 1) + 1} pixels with '
-            f'padding={padding}; use padding={dilation * (kernel_size - 1) // 2} or a larger input'
+            f'x of {height} x {width} pixels is smaller than the window of {dilation * (kernel_size - 1) + 1} pixels '
+            f'with padding={padding}; use padding={dilation * (kernel_size - 1) // 2} or a larger input'
         )
     if list(weight.shape[4:]) != out or weight.shape[0] != batch:
         raise ValueError(
-            f'weight has shape {list(weight.shape)}; x of shape {list(x.shape)} with stride={stride}, padding={padding}, '
-            f'dilation={dilation} needs {[batch, groups, kernel_size, kernel_size, *out]}'
+            f'weight has shape {list(weight.shape)}; x of shape {list(x.shape)} with stride={stride}, '
+            f'padding={padding}, dilation={dilation} needs {[batch, groups, kernel_size, kernel_size, *out]}'
         )
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
