@@ -26,5 +26,5 @@ format: setup  ## put the code in shape
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-clean:  ## remove what the commands above made in this folder, the data and runs included
-	rm -rf $(VENV) build dist *.egg-info data work_dirs .pytest_cache .ruff_cache
+clean:  ## remove what the commands above made in this folder
+	rm -rf $(VENV) build dist *.egg-info data/mini work_dirs/demo .pytest_cache .ruff_cache

@@ -34,13 +34,17 @@ class PluginRegistry(Registry):
 
     def __init__(self, parent, locations=('mmext.models',)):
         super().__init__(parent.name, parent=parent, scope='mmext', locations=list(locations))
+        self._unavailable = {}
 
     def import_from_location(self):
         """Import what registers names here: the locations once, each toolbox's part when that toolbox is there."""
         super().import_from_location()
         for toolbox, part in TOOLBOX_PARTS.items():
-            if toolbox in sys.modules and part not in sys.modules:
-                import_module(part)
+            if toolbox in sys.modules and part not in sys.modules and part not in self._unavailable:
+                try:
+                    import_module(part)
+                except ImportError as error:  # such as a toolbox over mmcv-lite; the rest of mmext does not need it
+                    self._unavailable[part] = f'cannot be imported ({error})'
 
     def get(self, key):
         """Return the class registered under a name.
@@ -60,8 +64,10 @@ class PluginRegistry(Registry):
             known = sorted(self.module_dict)
             close = difflib.get_close_matches(name, known, n=1)
             hint = f'did you mean {close[0]!r}? ' if close else ''
-            parts = [part for toolbox, part in TOOLBOX_PARTS.items() if toolbox not in sys.modules]
-            more = f'; {", ".join(parts)} would add more when imported' if parts else ''
+            absent = {
+                part: 'would add more when imported' for part in TOOLBOX_PARTS.values() if part not in sys.modules
+            }
+            more = ''.join(f'; {part} {why}' for part, why in {**absent, **self._unavailable}.items())
             raise KeyError(f'mmext has no {self.name} {name!r}: {hint}it has {", ".join(known) or "none"}{more}')
         return found
 

@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs='+',
         metavar='CATEGORY',
         default=list(coco.DEFAULT_CATEGORIES),
-        help=f'categories of coco, out of: {" ".join(coco.CATEGORIES)} (default: the ten digits)',
+        help=f'categories of coco, out of: {" ".join(coco.CATEGORIES)} (default: the digits 0 to 4)',
     )
     parser.add_argument(
         '--frames', type=int, default=_FRAMES, help='frames per kinetics400 clip (default: %(default)s)'

@@ -30,7 +30,7 @@ VENV_PYTHON = os.path.join(VENV, 'bin', 'python')
 LOG = os.path.join(VENV, 'setup.log')
 CONSTRAINTS = os.path.join(ROOT, 'constraints.txt')
 
-MIN_PYTHON = (3, 10)
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 12)
 DISK_VENV_GB = 9  # torch with its CUDA libraries takes 6 of them
 DISK_CACHE_GB = 2  # mmcv's build folder
 
@@ -73,7 +73,7 @@ def pinned(name):
 def fingerprint():
     """Digest what a finished set-up depends on."""
     digest = hashlib.sha256(f'{ROOT} {sys.version} {platform.platform()}'.encode())
-    for name in ('constraints.txt', 'pyproject.toml', os.path.join('tools', 'setup_env.py')):
+    for name in ('constraints.txt', 'pyproject.toml', 'tools/setup_env.py'):
         with open(os.path.join(ROOT, name), 'rb') as file:
             digest.update(file.read())
     return digest.hexdigest()
@@ -122,6 +122,19 @@ def free_gb(path):
     return shutil.disk_usage(path).free / 1e9
 
 
+def python_problem(version):
+    """Return one line that says what to install where a Python version does not fit, else None."""
+    if OLDEST_PYTHON <= tuple(version[:2]) <= NEWEST_PYTHON:
+        return None
+    why = 'too old, mmext needs 3.10 or newer'
+    if tuple(version[:2]) > NEWEST_PYTHON:
+        why = 'too new, the tested stack has numpy 1.26, whose wheels end at 3.12'
+    return (
+        f'Python {version[0]}.{version[1]} is {why}; install another (Debian, Ubuntu: apt install python3.11 '
+        'python3.11-venv) and run: make setup PYTHON=python3.11'
+    )
+
+
 def check_machine():
     """Stop early, with one line that says what to install, where the set-up could only fail later."""
     if sys.platform != 'linux':
@@ -163,6 +176,7 @@ def check_machine():
 
 def make_venv():
     """Make .venv, anew where the one that is there belongs to another Python."""
+    os.makedirs(VENV, exist_ok=True)
     if os.path.exists(VENV_PYTHON):
         probe = subprocess.run([VENV_PYTHON, '-c', 'import sys; print(sys.version)'], capture_output=True, text=True)
         if probe.stdout.strip() == sys.version:
@@ -212,7 +226,7 @@ def unpack_mmcv(folder):
     setup_py = os.path.join(source, 'setup.py')
     with open(setup_py) as file:
         text = file.read()
-    # mmcv asks for C++17; the headers of torch 2.12 and newer refuse everything below C++20
+    # mmcv asks for C++17; the headers of this torch refuse everything below C++20
     with open(setup_py, 'w') as file:
         file.write(text.replace('-std=c++17', '-std=c++20'))
     return source
@@ -276,11 +290,9 @@ def main():
 
 
 if __name__ == '__main__':
-    if sys.version_info < MIN_PYTHON:
-        sys.exit(
-            'set-up: Python {}.{} is too old, mmext needs 3.10 or newer; install one (Debian, Ubuntu: apt install '
-            'python3.11 python3.11-venv) and run: make setup PYTHON=python3.11'.format(*sys.version_info[:2])
-        )
+    problem = python_problem(sys.version_info)
+    if problem:
+        sys.exit('set-up: ' + problem)
     try:
         main()
     except SetupError as error:

@@ -1,9 +1,9 @@
 # The published Faster R-CNN with involutions in neck and RPN head, on the mini COCO data of tools/make_mini_datasets.py:
-# RedNet-26 at half width, small pictures, ten digit classes, from scratch in minutes on two CPU cores.
+# RedNet-26 at half width, small pictures, five digits, from scratch in minutes on two CPU cores.
 _base_ = ['../involution/faster-rcnn_red50_fpn-inv-neck_inv-head_1x_coco.py']
 
 data_root = 'data/mini/coco/'
-classes = ('0', '1', '2', '3', '4', '5', '6', '7', '8', '9')
+classes = ('0', '1', '2', '3', '4')
 metainfo = dict(classes=classes)
 image_size = (128, 128)
 
@@ -62,7 +62,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val2017.json')
 test_evaluator = val_evaluator
 
-max_epochs = 3
+max_epochs = 2
 train_cfg = dict(max_epochs=max_epochs, val_interval=1)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
@@ -70,7 +70,8 @@ param_scheduler = [
         type='CosineAnnealingLR', T_max=max_epochs, by_epoch=True, begin=0, end=max_epochs, convert_to_iter_based=True
     ),
 ]
-optim_wrapper = dict(optimizer=dict(_delete_=True, type='AdamW', lr=1e-3, weight_decay=0.05))
+optim_wrapper = dict(optimizer=dict(_delete_=True, type='AdamW', lr=4e-3, weight_decay=0.05))
 auto_scale_lr = dict(base_batch_size=8)
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(max_keep_ckpts=1))
 env_cfg = dict(dist_cfg=dict(backend='gloo'))
+randomness = dict(seed=0)

@@ -59,7 +59,7 @@ def build(folder: Path, options: scene.Options) -> None:
             scene.write_picture(truth / f'{stem}_gtFine_labelTrainIds.png', train_ids(labels))
             if index < (8 if split == 'train' else 4):
                 tiles += _tiles(pictures, truth, stem, split)
-    sheet.write_grid(folder, tiles, columns=4)
+    sheet.write_grid(folder / sheet.NAME, tiles, columns=4)
 
 
 def _tiles(pictures: Path, truth: Path, stem: str, split: str) -> list[np.ndarray]:

@@ -7,10 +7,10 @@ import numpy as np
 from . import coco_format, scene, sheet
 
 CATEGORIES = (*map(str, range(10)), *scene.SHAPES)
-DEFAULT_CATEGORIES = CATEGORIES[:10]
+DEFAULT_CATEGORIES = CATEGORIES[:5]
 
 # Side of an object at the default picture size, in pixels; other picture sizes scale it.
-_OBJECT_SIZES = (28, 72)
+_OBJECT_SIZES = (36, 76)
 _DEFAULT_SIZE = 192
 _MOST_OBJECTS = 5
 # An object may cover at most this part of any other, and their boxes may overlap by this part of the smaller one, so

@@ -49,7 +49,7 @@ def build(folder: Path, options: scene.Options) -> None:
             lines.append(f'{name} {label}\n')
         (folder / 'meta' / f'{split}.txt').write_text(''.join(lines))
         tiles += _tiles(folder, split, 60 if split == 'train' else 20)
-    sheet.write_grid(folder, tiles, columns=10)
+    sheet.write_grid(folder / sheet.NAME, tiles, columns=10)
 
 
 def _tiles(folder: Path, split: str, count: int) -> list[np.ndarray]:

@@ -102,7 +102,7 @@ def build(folder: Path, options: scene.Options) -> None:
             lines.append(f'{name} {label}\n')
         (folder / f'kinetics400_{split}_list_videos.txt').write_text(''.join(lines))
         tiles += _tiles(folder, split, 16 if split == 'train' else 8)
-    sheet.write_grid(folder, tiles, columns=2)
+    sheet.write_grid(folder / sheet.NAME, tiles, columns=2)
 
 
 def _tiles(folder: Path, split: str, count: int) -> list[np.ndarray]:

@@ -24,8 +24,8 @@ def caption(picture: np.ndarray, text: str, x: int, y: int, colour: tuple[int, i
         cv2.putText(picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.45, ink, thickness, cv2.LINE_AA)
 
 
-def write_grid(folder: Path, tiles: list[np.ndarray], columns: int) -> None:
-    """Writes tiles of equal size as one picture, `columns` a row, to `folder/contact_sheet.png`."""
+def write_grid(path: Path, tiles: list[np.ndarray], columns: int) -> None:
+    """Writes tiles of equal size as one picture, `columns` a row, to the file `path`."""
     height, width = tiles[0].shape[:2]
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
@@ -34,7 +34,7 @@ def write_grid(folder: Path, tiles: list[np.ndarray], columns: int) -> None:
         top = _GAP + position // columns * (height + _GAP)
         left = _GAP + position % columns * (width + _GAP)
         grid[top : top + height, left : left + width] = tile
-    scene.write_picture(folder / NAME, grid)
+    scene.write_picture(path, grid)
 
 
 def _draw_object(tile: np.ndarray, entry: dict, name: str, colour: tuple[int, int, int], factor: int) -> None:
@@ -91,4 +91,4 @@ def draw_coco(folder: Path, kind: str, tiles: int = 24, columns: int = 6, factor
                     _draw_skeleton(tile, entry, category['skeleton'], factor)
             caption(tile, split, 3, tile.shape[0] - 5)
             drawn.append(tile)
-    write_grid(folder, drawn, columns)
+    write_grid(folder / NAME, drawn, columns)
