@@ -35,14 +35,14 @@ def checkpoint(work_dir):
 
 def test_killed_training_resumes_and_its_checkpoint_is_tested(options, tmp_path):
     train = [running.script('mmdet', 'train.py'), CONFIG, '--work-dir', tmp_path, *options]
-    running.kill_when(running.start(*train), lambda line: 'Epoch(train)  [2][3/8]' in line)
+    running.kill_when(running.start(*train), lambda line: 'Epoch(train) [2][3/8]' in line)
     before = checkpoint(tmp_path)
     assert before['meta']['epoch'] == 1
 
     output = running.run(*train[:4], '--resume', *train[4:])
     assert 'resumed epoch: 1, iter: 8' in output
-    assert 'Epoch(train)  [1]' not in output
-    assert 'Epoch(train)  [2][1/8]' in output
+    assert 'Epoch(train) [1]' not in output
+    assert 'Epoch(train) [2][1/8]' in output
     after = checkpoint(tmp_path)
     assert (after['meta']['epoch'], after['meta']['iter']) == (3, 24)
     assert len(after['message_hub']['log_scalars']['train/loss'].data[0]) == 24
