@@ -1,5 +1,6 @@
 """Every shipped config parses over the installed toolboxes and builds; a published row has the published recipe."""
 
+import re
 from pathlib import Path
 
 import golden
@@ -57,3 +58,15 @@ def test_faster_rcnn_with_involution_neck_and_head():
     assert cfg.model.rpn_head.anchor_generator.scales == [8]
     backbone = cfg.model.backbone
     assert (backbone.frozen_stages, backbone.norm_eval, backbone.stem_kernel) == (1, True, 7)
+
+
+def test_the_config_shown_in_the_readme(tmp_path):
+    (shown,) = re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), re.S)
+    assert len(shown.strip().splitlines()) <= 10
+    path = tmp_path / 'readme.py'
+    path.write_text(shown)
+    with torch.device('meta'):
+        model = build(load(path))
+    assert type(model.neck).__name__ == 'InvolutionFPN'
+    assert type(model.rpn_head).__name__ == 'InvolutionRPNHead'
+    assert model.backbone.depth == 50

@@ -193,14 +193,18 @@ def install_torch():
 def install_mmcv():
     """Install mmcv with compiled operators: from the cache, else built here and put there."""
     probe = (
-        'import os, torch; print(torch.__version__, int(torch.cuda.is_available() or os.getenv("FORCE_CUDA") == "1"))'
+        'import os, torch; from torch.utils.cpp_extension import CUDA_HOME; '
+        'print(int(torch.cuda.is_available() or os.getenv("FORCE_CUDA") == "1"), int(CUDA_HOME is not None))'
     )
-    torch_version, cuda = run(VENV_PYTHON, '-c', probe).split()
-    if torch_version.partition('+')[0] != pinned('torch'):
-        raise SetupError(f'.venv has torch {torch_version}, the constraints say {pinned("torch")}; remove .venv')
+    cuda, toolkit = run(VENV_PYTHON, '-c', probe).split()[-2:]
     folder = wheel_folder(pinned('torch'), cuda == '1')
     wheel = find_wheel(folder)
     if wheel is None:
+        if cuda == '1' and toolkit == '0':
+            raise SetupError(
+                'there is a GPU but no CUDA toolkit to build mmcv with (nvcc); install it and set CUDA_HOME, or do '
+                'without the GPU: CUDA_VISIBLE_DEVICES= make setup'
+            )
         os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as temp:
             env = {'MMCV_WITH_OPS': '1', 'MAX_JOBS': os.environ.get('MAX_JOBS', str(os.cpu_count() or 1))}

@@ -1,5 +1,6 @@
 import golden
 import pytest
+import running
 import torch
 from mmdet.utils import register_all_modules
 
@@ -16,7 +17,8 @@ def keys_and_shapes(module):
 def rpn_settings():
     from mmengine.config import Config
 
-    head = Config.fromfile('configs/involution/faster-rcnn_red50_fpn-inv-neck_inv-head_1x_coco.py').model.rpn_head
+    row = 'configs/involution/faster-rcnn_red50_fpn-inv-neck_inv-head_1x_coco.py'
+    head = Config.fromfile(running.ROOT / row).model.rpn_head
     return {key: value for key, value in head.items() if key not in ('type', '_scope_', 'in_channels', 'feat_channels')}
 
 
