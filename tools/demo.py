@@ -7,6 +7,7 @@ of each script is kept there as a log.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import re
@@ -63,13 +64,9 @@ def newest_metrics(folder):
 def main():
     """Run the demo."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--pictures', type=int, default=8, help='held-out pictures to draw')
-    args = parser.parse_args()
+    parser.parse_args()
 
-    import mmdet
-    from drawing import draw_detections  # tools/drawing.py
-
-    scripts = Path(mmdet.__file__).parent / '.mim' / 'tools'
+    scripts = Path(importlib.util.find_spec('mmdet').origin).parent / '.mim' / 'tools'
     shutil.rmtree(WORK_DIR, ignore_errors=True)
     WORK_DIR.mkdir(parents=True)
     start = time.time()
@@ -90,10 +87,11 @@ def main():
         [scripts / 'test.py', CONFIG, checkpoint, '--work-dir', WORK_DIR / 'test', '--out', predictions],
         WORK_DIR / 'test.log',
     )
-    metrics = newest_metrics(WORK_DIR / 'test')
     picture = WORK_DIR / 'detections.png'
-    counts = draw_detections(CONFIG, predictions, picture, args.pictures)
+    run('drawing', ['tools/draw_detections.py', CONFIG, predictions, picture], WORK_DIR / 'draw.log')
 
+    metrics = newest_metrics(WORK_DIR / 'test')
+    counts = json.loads((ROOT / 'data/mini/coco/mini.json').read_text())['options']
     rows = [
         ('training pictures', counts['train']),
         ('held-out pictures', counts['val']),

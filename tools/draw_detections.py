@@ -1,5 +1,7 @@
-"""Pictures of what a detector found, beside the ground truth."""
+#!/usr/bin/env python3
+"""Draw what a detector found on mini COCO pictures beside the ground truth: the last step of ``make demo``."""
 
+import argparse
 from pathlib import Path
 
 import cv2
@@ -9,8 +11,6 @@ from mini_datasets import scene, sheet
 from mmdet.registry import DATASETS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
-
-__all__ = ['draw_detections']
 
 SCALE = 2  # the mini pictures are small; labels need room
 COLUMNS = 2  # pairs a row
@@ -30,38 +30,45 @@ def _draw(picture, boxes, labels, names, scores=None):
     return tile
 
 
-def draw_detections(config, predictions, out, pictures, score_thr=0.4):
+def draw_detections(config, predictions, out, pictures, score_thr):
     """Draw ground truth (left) and detections (right) of held-out pictures into one PNG.
 
     Args:
-        config (str or Path): Config the detector was tested with.
-        predictions (str or Path): What mmdet's test script wrote with ``--out``.
+        config (Path): Config the detector was tested with.
+        predictions (Path): What mmdet's test script wrote with ``--out``.
         out (Path): PNG to write.
         pictures (int): Pictures to draw, at least 1: evenly spread over the held-out ones with three objects or more.
-        score_thr (float): Least score of a detection that is drawn, in 0..1. Default: 0.4.
-
-    Returns:
-        dict[str, int]: Numbers of pictures in the data: 'train' and 'val'.
+        score_thr (float): Least score of a detection that is drawn, in 0..1.
     """
     register_all_modules()
-    cfg = Config.fromfile(config)
-    held_out = DATASETS.build(cfg.test_dataloader.dataset)
+    held_out = DATASETS.build(Config.fromfile(config).test_dataloader.dataset)
     names = held_out.metainfo['classes']
     found = {sample['img_id']: sample['pred_instances'] for sample in mmengine.load(predictions)}
-    tiles = []
     infos = [held_out.get_data_info(index) for index in range(len(held_out))]
     busy = [info for info in infos if len(info['instances']) >= BUSY] or infos
+    tiles = []
     for index in np.linspace(0, len(busy) - 1, min(pictures, len(busy))).astype(int):
         info = busy[index]
         picture = scene.read_picture(Path(info['img_path']))
         boxes, labels = zip(*((instance['bbox'], instance['bbox_label']) for instance in info['instances']))
         result = found[info['img_id']]
         kept = result['scores'] >= score_thr
-        shown = {key: result[key][kept].numpy() for key in ('bboxes', 'labels', 'scores')}
-        pair = (
-            _draw(picture, boxes, labels, names),
-            _draw(picture, shown['bboxes'], shown['labels'], names, shown['scores']),
-        )
-        tiles.append(np.concatenate(pair, axis=1))
+        detections = _draw(picture, *(result[key][kept] for key in ('bboxes', 'labels')), names, result['scores'][kept])
+        tiles.append(np.concatenate([_draw(picture, boxes, labels, names), detections], axis=1))
     sheet.write_grid(out, tiles, COLUMNS)
-    return {'train': len(DATASETS.build(cfg.train_dataloader.dataset)), 'val': len(held_out)}
+
+
+def main():
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', type=Path)
+    parser.add_argument('predictions', type=Path, help="what mmdet's tools/test.py wrote with --out")
+    parser.add_argument('out', type=Path, help='PNG to write')
+    parser.add_argument('--pictures', type=int, default=8)
+    parser.add_argument('--score-thr', type=float, default=0.5)
+    args = parser.parse_args()
+    draw_detections(args.config, args.predictions, args.out, args.pictures, args.score_thr)
+
+
+if __name__ == '__main__':
+    main()
