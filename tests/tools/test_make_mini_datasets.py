@@ -388,4 +388,4 @@ def test_help_shows_examples(capsys):
     assert stop.value.code == 0
     printed = capsys.readouterr().out
     assert 'examples:' in printed
-    assert '1400 + 160 pictures' in printed
+    assert '1200 + 160 pictures' in printed

@@ -31,7 +31,7 @@ class Dataset:
 
 
 DATASETS = {
-    'coco': Dataset(coco.build, train=1400, val=160, size=192, smallest=96, extras=('categories',)),
+    'coco': Dataset(coco.build, train=1200, val=160, size=192, smallest=96, extras=('categories',)),
     'coco_keypoints': Dataset(coco_keypoints.build, train=300, val=60, size=256, smallest=128),
     'cityscapes': Dataset(cityscapes.build, train=80, val=20, size=256, smallest=128),
     'imagenet': Dataset(imagenet.build, train=2000, val=400, size=64, smallest=32),
