@@ -13,7 +13,7 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config
 
 SCALE = 2  # the mini pictures are small; labels need room
-COLUMNS = 2  # pairs a row
+COLUMNS = 3  # pairs a row
 BUSY = 3  # pictures with at least so many objects are preferred, as they show more
 COLOURS = ((255, 80, 80), (80, 220, 80), (90, 150, 255), (255, 220, 60), (255, 120, 255), (80, 235, 235))
 
@@ -64,7 +64,7 @@ def main():
     parser.add_argument('config', type=Path)
     parser.add_argument('predictions', type=Path, help="what mmdet's tools/test.py wrote with --out")
     parser.add_argument('out', type=Path, help='PNG to write')
-    parser.add_argument('--pictures', type=int, default=8)
+    parser.add_argument('--pictures', type=int, default=6)
     parser.add_argument('--score-thr', type=float, default=0.5)
     args = parser.parse_args()
     draw_detections(args.config, args.predictions, args.out, args.pictures, args.score_thr)
