@@ -4,6 +4,7 @@ import ast
 import collections
 import importlib.util
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,10 +74,11 @@ def test_wrong_python(setup_env):
 
 
 def test_stamp_of_other_files_is_not_taken(setup_env, monkeypatch, tmp_path):
-    assert not setup_env.is_finished()
     stamp = tmp_path / 'stamp.json'
-    stamp.write_text('{"fingerprint": "of other files"}')
     monkeypatch.setattr(setup_env, 'STAMP', str(stamp))
+    monkeypatch.setattr(setup_env, 'VENV_PYTHON', sys.executable)
+    assert not setup_env.is_finished()
+    stamp.write_text('{"fingerprint": "of other files"}')
     assert not setup_env.is_finished()
     stamp.write_text(f'{{"fingerprint": "{setup_env.fingerprint()}"}}')
     assert setup_env.is_finished()
