@@ -285,7 +285,11 @@ def main():
     for number, (what, duration, function) in enumerate(todo, 1):
         print(f'set-up {number}/{len(todo)}: {what} ({duration}) ...', end=' ', flush=True)
         begin = time.time()
-        function()
+        try:
+            function()
+        except SetupError:
+            print()
+            raise
         print(f'{time.time() - begin:.0f} s', flush=True)
     with open(STAMP + '.tmp', 'w') as file:
         json.dump({'fingerprint': fingerprint()}, file)
@@ -300,6 +304,6 @@ if __name__ == '__main__':
     try:
         main()
     except SetupError as error:
-        sys.exit(f'\nset-up: {error}')
+        sys.exit(f'set-up: {error}')
     except KeyboardInterrupt:
         sys.exit('\nset-up: interrupted; run it again to go on')
