@@ -261,7 +261,7 @@ def check_result():
 
 def steps():
     """Return the steps: (what it does, about how long, function)."""
-    minutes = 'seconds' if cached_for_pinned_torch() else f'about {max(2, 22 // (os.cpu_count() or 1))} minutes, once'
+    minutes = 'seconds' if cached_for_pinned_torch() else f'about {max(3, 30 // (os.cpu_count() or 1))} minutes, once'
     return [
         ('virtual environment in .venv', 'seconds', make_venv),
         (f'torch {pinned("torch")} with its CUDA libraries', '2 to 6 minutes', install_torch),
