@@ -15,7 +15,6 @@ from mmengine.config import Config
 SCALE = 2  # the mini pictures are small; labels need room
 COLUMNS = 3  # pairs a row
 BUSY = 3  # pictures with at least so many objects are preferred, as they show more
-COLOURS = ((255, 80, 80), (80, 220, 80), (90, 150, 255), (255, 220, 60), (255, 120, 255), (80, 235, 235))
 
 
 def _draw(picture, boxes, labels, names, scores=None):
@@ -23,7 +22,7 @@ def _draw(picture, boxes, labels, names, scores=None):
     tile = cv2.resize(picture, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_CUBIC)
     for number, (box, label) in enumerate(zip(boxes, labels)):
         left, top, right, bottom = (round(float(side) * SCALE) for side in box)
-        colour = COLOURS[int(label) % len(COLOURS)]
+        colour = sheet.COLOURS[int(label) % len(sheet.COLOURS)]
         cv2.rectangle(tile, (left, top), (right - 1, bottom - 1), colour, 2)
         text = names[int(label)] + ('' if scores is None else f' {100 * float(scores[number]):.0f}%')
         sheet.caption(tile, text, left + 2, top - 5 if top > 18 else bottom + 14, colour)

@@ -23,7 +23,7 @@ class RedNet(ResNetSkeleton):
     Args:
         depth (int): 26, 38, 50, 101 or 152.
         stem_kernel (int): Taps per side of the stem's involution, odd. The published detection and segmentation
-            networks and tables have 7, the published classification code and checkpoints have 3. Default: 7.
+            code has 7, the published classification code has 3, most published figures belong to 7. Default: 7.
         involution_kernel (int): Taps per side of the blocks' involutions, odd. Default: 7.
         involution_norm_cfg (dict, optional): Norm inside the involutions and right after the stem's. Default:
             ``dict(type='BN')``, plain BatchNorm whatever ``norm_cfg`` is, as published.

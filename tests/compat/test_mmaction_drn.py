@@ -21,7 +21,7 @@ def test_an_installed_module_is_left_alone(tmp_path):
     (folder / '__init__.py').touch()
     (folder / 'drn.py').write_text("class DRN:\n    name = 'the real one'\n")
     code = (
-        'import mmext, importlib.util, sys, types\n'
+        'import mmext, sys, types\n'
         # the parent package as it would be with the real module beside its files, without running mmaction itself
         "for name in ('mmaction', 'mmaction.models', 'mmaction.models.localizers'):\n"
         '    sys.modules[name] = types.ModuleType(name)\n'

@@ -10,7 +10,7 @@ from . import scene
 
 NAME = 'contact_sheet.png'
 _GAP = 4
-_COLOURS = ((255, 80, 80), (80, 220, 80), (90, 150, 255), (255, 220, 60), (255, 120, 255), (80, 235, 235))
+COLOURS = ((255, 80, 80), (80, 220, 80), (90, 150, 255), (255, 220, 60), (255, 120, 255), (80, 235, 235))
 
 
 def enlarge(picture: np.ndarray, factor: int) -> np.ndarray:
@@ -85,7 +85,7 @@ def draw_coco(folder: Path, kind: str, tiles: int = 24, columns: int = 6, factor
             entries = [entry for entry in content['annotations'] if entry['image_id'] == image['id']]
             for entry in entries:
                 category = categories[entry['category_id']]
-                colour = _COLOURS[entry['id'] % len(_COLOURS)]
+                colour = COLOURS[entry['id'] % len(COLOURS)]
                 _draw_object(tile, entry, category['name'], colour, factor)
                 if 'keypoints' in entry:
                     _draw_skeleton(tile, entry, category['skeleton'], factor)

@@ -58,11 +58,9 @@ class _Involution(torch.autograd.Function):
             bottom, right = padding + x.shape[2], padding + x.shape[3]
             grad_x = grad_padded[..., padding:bottom, padding:right].flatten(1, 2).to(x.dtype)
         if ctx.needs_input_grad[1]:
-            maps = [
-                (grad * padded[..., rows, columns]).sum(2).to(x.dtype)
-                for _, _, rows, columns in _taps(kernel_size, stride, dilation, height, width)
-            ]
-            grad_weight = torch.stack(maps, 2).unflatten(2, (kernel_size, kernel_size))
+            grad_weight = weight.new_empty(weight.shape)
+            for u, v, rows, columns in _taps(kernel_size, stride, dilation, height, width):
+                grad_weight[:, :, u, v] = (grad * padded[..., rows, columns]).sum(2)
         return grad_x, grad_weight, None, None, None
 
 
