@@ -1,6 +1,6 @@
 """Cures for known breaks of the toolboxes: one module each, each doing nothing where it is not needed."""
 
-from . import mmaction_drn, torch_safe_globals
+from . import amp_on_cpu, mmaction_drn, torch_safe_globals
 
 __all__ = ['apply']
 
@@ -9,3 +9,4 @@ def apply():
     """Apply every cure. Safe to call more than once."""
     torch_safe_globals.apply()
     mmaction_drn.apply()
+    amp_on_cpu.apply()

@@ -3,6 +3,7 @@
 import torch
 
 from .backends import pick_backend
+from .library import involution_op
 
 __all__ = ['involution', 'output_size']
 
@@ -91,7 +92,7 @@ def involution(x, weight, stride=1, padding=None, dilation=1, backend=None):
             f'weight has shape {list(weight.shape)}; x of shape {list(x.shape)} with stride={stride}, '
             f'padding={padding}, dilation={dilation} needs {[batch, groups, kernel_size, kernel_size, *out]}'
         )
-    if torch.is_autocast_enabled(x.device.type):
+    if torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type):  # meta has none
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight = x.to(dtype), weight.to(dtype)
     if not x.is_floating_point() or x.dtype != weight.dtype or x.device != weight.device:
@@ -99,4 +100,4 @@ def involution(x, weight, stride=1, padding=None, dilation=1, backend=None):
             f'x is {x.dtype} on {x.device}, weight is {weight.dtype} on {weight.device}; both must be of one floating '
             'point dtype on one device'
         )
-    return pick_backend(backend, x)(x, weight, stride, padding, dilation)
+    return involution_op(x, weight, stride, padding, dilation, pick_backend(backend, x))

@@ -1,4 +1,4 @@
-"""Involution in plain PyTorch: any device, any dtype, differentiable any number of times.
+"""Involution in plain PyTorch: any device, any dtype; its backward pass is differentiable.
 
 One pass per tap adds the shifted input times that tap's weights into the output. The peak memory beside inputs and
 outputs is one padded copy of the input (in the backward pass also one product map), where an unfolded form holds K*K
@@ -8,7 +8,7 @@ copies.
 import torch
 import torch.nn.functional as F
 
-__all__ = ['involution_reference']
+__all__ = ['involution_backward', 'involution_forward']
 
 
 def _accumulator_dtype(dtype):
@@ -28,44 +28,8 @@ def _taps(kernel_size, stride, dilation, height, width):
             yield u, v, rows, slice(v * dilation, v * dilation + stride * (width - 1) + 1, stride)
 
 
-class _Involution(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, weight, stride, padding, dilation):
-        ctx.save_for_backward(x, weight)
-        ctx.settings = stride, padding, dilation
-        batch, groups, kernel_size, _, height, width = weight.shape
-        padded = _pad_and_group(x, groups, padding)
-        out = x.new_zeros(batch, x.shape[1], height, width, dtype=_accumulator_dtype(x.dtype))
-        grouped = out.unflatten(1, (groups, x.shape[1] // groups))
-        for u, v, rows, columns in _taps(kernel_size, stride, dilation, height, width):
-            grouped.addcmul_(padded[..., rows, columns], weight[:, :, u, v].unsqueeze(2))
-        return out.to(x.dtype)  # not the grouped view: autograd forbids in-place layers, such as ReLU, after a view
-
-    @staticmethod
-    def backward(ctx, grad_out):
-        # made of differentiable operations, so that a second derivative exists
-        x, weight = ctx.saved_tensors
-        stride, padding, dilation = ctx.settings
-        _, groups, kernel_size, _, height, width = weight.shape
-        dtype = _accumulator_dtype(x.dtype)
-        grad = grad_out.to(dtype).unflatten(1, (groups, x.shape[1] // groups))
-        padded = _pad_and_group(x, groups, padding)
-        grad_x = grad_weight = None
-        if ctx.needs_input_grad[0]:
-            grad_padded = torch.zeros_like(padded, dtype=dtype)
-            for u, v, rows, columns in _taps(kernel_size, stride, dilation, height, width):
-                grad_padded[..., rows, columns].addcmul_(grad, weight[:, :, u, v].unsqueeze(2))
-            bottom, right = padding + x.shape[2], padding + x.shape[3]
-            grad_x = grad_padded[..., padding:bottom, padding:right].flatten(1, 2).to(x.dtype)
-        if ctx.needs_input_grad[1]:
-            grad_weight = weight.new_empty(weight.shape)
-            for u, v, rows, columns in _taps(kernel_size, stride, dilation, height, width):
-                grad_weight[:, :, u, v] = (grad * padded[..., rows, columns]).sum(2)
-        return grad_x, grad_weight, None, None, None
-
-
-def involution_reference(x, weight, stride, padding, dilation):
-    """Run involution in plain PyTorch; shapes and meaning as in :func:`mmext.ops.involution`.
+def involution_forward(x, weight, stride, padding, dilation):
+    """Compute the output; shapes and meaning as in :func:`mmext.ops.involution`.
 
     Args:
         x (Tensor): [N, C, H, W].
@@ -77,4 +41,44 @@ def involution_reference(x, weight, stride, padding, dilation):
     Returns:
         Tensor: [N, C, Ho, Wo].
     """
-    return _Involution.apply(x, weight, stride, padding, dilation)
+    batch, groups, kernel_size, _, height, width = weight.shape
+    padded = _pad_and_group(x, groups, padding)
+    out = x.new_zeros(batch, x.shape[1], height, width, dtype=_accumulator_dtype(x.dtype))
+    grouped = out.unflatten(1, (groups, x.shape[1] // groups))
+    for u, v, rows, columns in _taps(kernel_size, stride, dilation, height, width):
+        grouped.addcmul_(padded[..., rows, columns], weight[:, :, u, v].unsqueeze(2))
+    return out.to(x.dtype)  # not the grouped view: autograd forbids in-place layers, such as ReLU, after a view
+
+
+def involution_backward(grad_out, x, weight, stride, padding, dilation, needs_x=True, needs_weight=True):
+    """Compute the gradients of ``x`` and ``weight``, by differentiable operations, so that a second derivative exists.
+
+    Args:
+        grad_out (Tensor): [N, C, Ho, Wo], the gradient of the output.
+        x (Tensor): As in :func:`involution_forward`; so are the settings after it.
+        weight (Tensor): [N, G, K, K, Ho, Wo].
+        stride (int): Step in pixels.
+        padding (int): Zeros around ``x`` in pixels.
+        dilation (int): Distance of taps in pixels.
+        needs_x (bool): Whether the gradient of ``x`` is wanted. Default: True.
+        needs_weight (bool): Whether the gradient of ``weight`` is wanted. Default: True.
+
+    Returns:
+        tuple[Tensor or None, Tensor or None]: Gradients of the shapes of ``x`` and ``weight``; None where not wanted.
+    """
+    _, groups, kernel_size, _, height, width = weight.shape
+    dtype = _accumulator_dtype(x.dtype)
+    grad = grad_out.to(dtype).unflatten(1, (groups, x.shape[1] // groups))
+    padded = _pad_and_group(x, groups, padding)
+    grad_x = grad_weight = None
+    if needs_x:
+        grad_padded = torch.zeros_like(padded, dtype=dtype)
+        for u, v, rows, columns in _taps(kernel_size, stride, dilation, height, width):
+            grad_padded[..., rows, columns].addcmul_(grad, weight[:, :, u, v].unsqueeze(2))
+        bottom, right = padding + x.shape[2], padding + x.shape[3]
+        grad_x = grad_padded[..., padding:bottom, padding:right].flatten(1, 2).to(x.dtype)
+    if needs_weight:
+        grad_weight = weight.new_empty(weight.shape)
+        for u, v, rows, columns in _taps(kernel_size, stride, dilation, height, width):
+            grad_weight[:, :, u, v] = (grad * padded[..., rows, columns]).sum(2)
+    return grad_x, grad_weight

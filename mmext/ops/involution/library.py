@@ -1,0 +1,64 @@
+"""The operator as PyTorch sees it: ``mmext::involution``, with shapes for the meta device and a derivative.
+
+Compilers, exporters, profilers and counters of multiply-adds see one operator, whichever backend runs it.
+"""
+
+import torch
+from torch import Tensor
+
+from .backends import BACKENDS
+from .reference import involution_backward
+
+__all__ = ['involution_op']
+
+
+@torch.library.custom_op('mmext::involution', mutates_args=())
+def involution_op(x: Tensor, weight: Tensor, stride: int, padding: int, dilation: int, backend: str) -> Tensor:
+    """Run the backend of that name; see :func:`mmext.ops.involution`, which checks the input and picks it."""
+    return BACKENDS[backend].forward(x, weight, stride, padding, dilation)
+
+
+@torch.library.custom_op('mmext::involution_backward', mutates_args=())
+def involution_backward_op(
+    grad_out: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    stride: int,
+    padding: int,
+    dilation: int,
+    backend: str,
+    needs_x: bool,
+    needs_weight: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of ``x`` and ``weight``, an empty tensor in place of one that is not needed."""
+    settings = stride, padding, dilation
+    grad_x, grad_weight = BACKENDS[backend].backward(grad_out, x, weight, *settings, needs_x, needs_weight)
+    return x.new_empty(0) if grad_x is None else grad_x, weight.new_empty(0) if grad_weight is None else grad_weight
+
+
+@involution_op.register_fake
+def _(x, weight, stride, padding, dilation, backend):
+    return x.new_empty(*x.shape[:2], *weight.shape[4:])
+
+
+@involution_backward_op.register_fake
+def _(grad_out, x, weight, stride, padding, dilation, backend, needs_x, needs_weight):
+    return x.new_empty(x.shape if needs_x else 0), weight.new_empty(weight.shape if needs_weight else 0)
+
+
+def _save(ctx, inputs, output):
+    x, weight, *ctx.settings = inputs
+    ctx.save_for_backward(x, weight)
+
+
+def _backward(ctx, grad_out):
+    x, weight = ctx.saved_tensors
+    *settings, backend = ctx.settings
+    needs = ctx.needs_input_grad[:2]
+    if torch.is_grad_enabled():  # a second derivative is wanted, which the plain form alone has
+        return *involution_backward(grad_out, x, weight, *settings, *needs), None, None, None, None
+    grads = involution_backward_op(grad_out, x, weight, *settings, backend, *needs)
+    return *(grad if needed else None for grad, needed in zip(grads, needs)), None, None, None, None
+
+
+torch.library.register_autograd('mmext::involution', _backward, setup_context=_save)
