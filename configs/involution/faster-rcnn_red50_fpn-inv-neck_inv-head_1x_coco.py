@@ -1,31 +1,5 @@
 # Faster R-CNN, RedNet-50, involution in neck and RPN head: published with 39.2 box AP (involution, CVPR 2021).
-_base_ = [
-    'mmdet::_base_/models/faster-rcnn_r50_fpn.py',
-    'mmdet::_base_/datasets/coco_detection.py',
-    'mmdet::_base_/schedules/schedule_1x.py',
-    'mmdet::_base_/default_runtime.py',
-]
-custom_imports = dict(imports=['mmext', 'mmext.det'], allow_failed_imports=False)
+_base_ = ['./faster-rcnn_red50_fpn-inv-neck_conv-head_1x_coco.py']
 
-model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='mmext.RedNet',
-        depth=50,
-        stem_kernel=7,
-        out_indices=(0, 1, 2, 3),
-        frozen_stages=1,
-        norm_eval=True,
-        # the published ImageNet classifier with a 7x7 stem, put here by the user; its stem kernel is checked at load
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/rednet50_in1k.pth', prefix='backbone.'),
-    ),
-    neck=dict(type='mmext.InvolutionFPN'),
-    rpn_head=dict(type='mmext.InvolutionRPNHead'),
-)
-
-# 2000 warm-up steps as mmcv 1.x counted them: the step after the last one runs at the full rate
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=2001),
-    dict(type='MultiStepLR', begin=0, end=12, by_epoch=True, milestones=[8, 11], gamma=0.1),
-]
+model = dict(rpn_head=dict(type='mmext.InvolutionRPNHead'))
 optim_wrapper = dict(clip_grad=dict(max_norm=5, norm_type=2))

@@ -1,0 +1,4 @@
+# RedNet-101: published with 78.92 top-1 accuracy (involution, CVPR 2021).
+_base_ = ['./_base_/rednet50_in1k.py']
+
+model = dict(backbone=dict(depth=101))
