@@ -15,9 +15,19 @@ from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import TASK_UTILS as ROOT_TASK_UTILS
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
+from mmengine.registry import WEIGHT_INITIALIZERS as ROOT_WEIGHT_INITIALIZERS
 from mmengine.registry import Registry
 
-__all__ = ['DATASETS', 'HOOKS', 'METRICS', 'MODELS', 'TASK_UTILS', 'TRANSFORMS', 'PluginRegistry']
+__all__ = [
+    'DATASETS',
+    'HOOKS',
+    'METRICS',
+    'MODELS',
+    'TASK_UTILS',
+    'TRANSFORMS',
+    'WEIGHT_INITIALIZERS',
+    'PluginRegistry',
+]
 
 # Toolbox -> the part of mmext that needs it and registers more names. A part is imported only where its toolbox
 # already is, so that mmext alone never imports a toolbox and a look-up from one never imports another.
@@ -84,3 +94,4 @@ TRANSFORMS = PluginRegistry(ROOT_TRANSFORMS, locations=())
 METRICS = PluginRegistry(ROOT_METRICS, locations=())
 HOOKS = PluginRegistry(ROOT_HOOKS, locations=())
 TASK_UTILS = PluginRegistry(ROOT_TASK_UTILS, locations=())
+WEIGHT_INITIALIZERS = PluginRegistry(ROOT_WEIGHT_INITIALIZERS, locations=('mmext.convert.published_checkpoint',))

@@ -1,0 +1,41 @@
+"""Comparison of a converted checkpoint with the model of a config."""
+
+import torch
+
+from .comparison import differences, stem_hint
+from .report import ConversionError
+
+__all__ = ['check_against_config']
+
+
+def check_against_config(state_dict, report, config, cfg_options=None, allow_missing=False):
+    """Compare every key and shape with the model that a config builds, without memory for its weights.
+
+    Args:
+        state_dict (dict[str, Tensor]): As :func:`mmext.convert.convert` returns it.
+        report (ConversionReport): Its report; keys of the model that the state dict lacks are added to ``missing``.
+        config (str or Path): A config of any toolbox.
+        cfg_options (dict, optional): Overrides, as the toolboxes' ``--cfg-options`` gives them. Default: None.
+        allow_missing (bool): Accept keys of the model that the state dict lacks. Default: False.
+
+    Raises:
+        ConversionError: If keys or shapes differ; the message names them, and the setting where it is the stem kernel.
+        OSError: If there is no such config.
+        ImportError: If its toolbox is not installed.
+    """
+    from mmengine.config import Config
+    from mmengine.registry import MODELS, init_default_scope
+
+    cfg = Config.fromfile(config)
+    cfg.merge_from_dict(cfg_options or {})
+    if 'model' not in cfg:
+        raise ConversionError(f'{config} has no model; give the config of a whole network')
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    with torch.device('meta'):
+        wanted = {key: tuple(value.shape) for key, value in MODELS.build(cfg.model).state_dict().items()}
+
+    report.missing += [key for key in wanted if key not in state_dict and key not in report.missing]
+    faults = differences(state_dict, wanted, allow_missing=allow_missing)
+    if faults:
+        hint = stem_hint(state_dict, wanted, report) or 'choose the config of this very network'
+        raise ConversionError(f'the checkpoint does not fit {config}: {"; ".join(faults)}; {hint}')

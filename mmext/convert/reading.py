@@ -1,0 +1,86 @@
+"""Reading of foreign checkpoints, without ever running code that a file asks for."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from .report import ConversionError, name_keys
+
+__all__ = ['read_checkpoint']
+
+WRAPPER = 'module.'  # what DataParallel and DistributedDataParallel put before every key
+
+
+def read_checkpoint(path_or_mapping):
+    """Read the state dict of a PyTorch checkpoint, in today's file format or the one before PyTorch 1.6.
+
+    Taken are a mapping of names to tensors, and one that holds it as ``state_dict``, as mmcv 1.x and mmengine write. A
+    ``module.`` before every name is taken off. Files load with ``weights_only=True`` and in no other way.
+
+    Args:
+        path_or_mapping (str, Path or Mapping): The file, or what it holds.
+
+    Returns:
+        dict[str, Tensor]: Names and tensors in the checkpoint's order; those of a file are on the CPU.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        IsADirectoryError: If it is a folder.
+        ConversionError: If the file is empty or damaged, asks for code, or holds anything but a mapping of tensors.
+    """
+    if isinstance(path_or_mapping, Mapping):
+        return _state_dict(path_or_mapping, 'the mapping')
+    path = Path(path_or_mapping)
+    return _state_dict(_load(path), str(path))
+
+
+def _load(path):
+    if path.is_dir():
+        raise IsADirectoryError(f'{path} is a folder; give the checkpoint file inside it')
+    if not path.is_file():
+        raise FileNotFoundError(f'there is no file {path}; download the checkpoint first, or correct the path')
+    if path.stat().st_size == 0:
+        raise ConversionError(f'{path} is empty (0 bytes); download it again')
+    try:
+        return torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # a damaged file fails in as many ways as there are bytes
+        text = str(error)
+        asked = re.search(r'GLOBAL (\S*\w)\s|(getattr\(.*?\))', text)
+        if asked:
+            raise ConversionError(
+                f'{path} asks for {asked[1] or asked[2]}, which is code and not data, so it was not loaded; there is '
+                'no fall-back to an unsafe way. If you trust where it comes from, load it yourself with '
+                f'torch.load({str(path)!r}, weights_only=False), save its state dict alone with torch.save, and give '
+                'that file'
+            ) from None
+        detail = text.rpartition('WeightsUnpickler error:')[2].strip().partition('\n')[0]
+        raise ConversionError(
+            f'{path} ({path.stat().st_size} bytes) cannot be read as a checkpoint ({type(error).__name__}: '
+            f'{detail or "it ends too early"}); it is cut short or no PyTorch file, so download it again'
+        ) from None
+
+
+def _state_dict(content, name):
+    state_dict = content['state_dict'] if isinstance(content, Mapping) and 'state_dict' in content else content
+    if not isinstance(state_dict, Mapping):
+        raise ConversionError(
+            f'{name} holds a {type(state_dict).__name__} where a mapping of names to tensors is needed; give a '
+            "checkpoint, or {'state_dict': {name: tensor}}"
+        )
+    if not state_dict:
+        raise ConversionError(f'{name} holds no tensors; give a checkpoint of trained weights')
+    others = [f'{key!r} ({type(value).__name__})' for key, value in state_dict.items() if not _is_entry(key, value)]
+    if others:
+        raise ConversionError(
+            f'{name} holds {"other things than" if len(others) < len(state_dict) else "no"} tensors under '
+            f"{name_keys(others)}; give a mapping of names to tensors, or one that holds it as 'state_dict'"
+        )
+    if all(key.startswith(WRAPPER) for key in state_dict):
+        return {key[len(WRAPPER) :]: value for key, value in state_dict.items()}
+    return dict(state_dict)
+
+
+def _is_entry(key, value):
+    return isinstance(key, str) and isinstance(value, torch.Tensor)

@@ -1,0 +1,58 @@
+"""What a conversion did, what it complains with, and how both name keys."""
+
+from dataclasses import dataclass, field
+
+__all__ = ['ConversionError', 'ConversionReport', 'name_keys']
+
+SHOWN = 5
+
+
+class ConversionError(ValueError):
+    """A checkpoint that cannot be read, is not what it is said to be, or does not fit. The message says what to do."""
+
+
+def name_keys(keys):
+    """Name the first few of some keys, and how many there are.
+
+    Args:
+        keys (Iterable[str]): At least one key.
+
+    Returns:
+        str: For example ``'7 keys: a, b, c, d, e, ...'``.
+    """
+    keys = list(keys)
+    more = ', ...' if len(keys) > SHOWN else ''
+    return f'{len(keys)} key{"s" * (len(keys) > 1)}: {", ".join(map(str, keys[:SHOWN]))}{more}'
+
+
+@dataclass
+class ConversionReport:
+    """The coverage of one conversion; ``str()`` prints it.
+
+    Attributes:
+        source: Name of the format.
+        architecture: Settings read off the checkpoint, plain numbers, words and truth values.
+        mapped: Key of the checkpoint -> our key.
+        dropped: Key of the checkpoint -> why nothing of ours takes it.
+        missing: Our keys that the checkpoint does not fill. Empty unless the caller allowed it.
+    """
+
+    source: str
+    architecture: dict
+    mapped: dict = field(default_factory=dict)
+    dropped: dict = field(default_factory=dict)
+    missing: list = field(default_factory=list)
+
+    def __str__(self):
+        reasons = {}
+        for key, reason in self.dropped.items():
+            reasons.setdefault(reason, []).append(key)
+        settings = ', '.join(f'{name}={value!r}' for name, value in self.architecture.items())
+        lines = [
+            f'source   {self.source}',
+            f'settings {settings}',
+            f'mapped   {len(self.mapped)} of {len(self.mapped) + len(self.dropped)} keys',
+            *(f'dropped  {name_keys(keys)} ({reason})' for reason, keys in reasons.items()),
+            f'missing  {name_keys(self.missing) if self.missing else "none"}',
+        ]
+        return '\n'.join(lines)
