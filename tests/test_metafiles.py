@@ -1,0 +1,138 @@
+"""The metafile says what was published and what was reproduced; the README's tables are made from it."""
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import golden
+import pytest
+import yaml
+
+from mmext import zoo
+from mmext.complexity import complexity
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / 'configs' / 'involution'
+PUBLISHED = json.loads((Path(__file__).parent / 'data' / 'published_involution.json').read_text())
+METRICS = {
+    'accuracy/top1': 'Top 1 Accuracy',
+    'accuracy/top5': 'Top 5 Accuracy',
+    'coco/bbox_mAP': 'box AP',
+    'coco/segm_mAP': 'mask AP',
+    'mIoU': 'mIoU',
+}
+
+
+@pytest.fixture
+def generate_readme():
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location('generate_readme', ROOT / 'tools' / 'generate_readme.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_config_is_a_row_and_every_row_is_a_config():
+    metafiles = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob('configs/*/metafile.yml'))
+    assert yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import'] == metafiles
+    models = [model for path in metafiles for model in yaml.safe_load((ROOT / path).read_text())['Models']]
+    configs = [path.relative_to(ROOT).as_posix() for name in metafiles for path in (ROOT / name).parent.glob('*.py')]
+    assert sorted(model['Config'] for model in models) == sorted(configs)
+    assert all(Path(model['Config']).stem == model['Name'] for model in models)
+    assert len({model['Name'] for model in models}) == len(models)
+
+
+def test_rows_are_the_published_ones():
+    assert zoo.list_models() == sorted(PUBLISHED)
+    assert len(PUBLISHED) == 16
+
+
+@pytest.mark.parametrize('row', PUBLISHED)
+def test_published_figures(row):
+    entry = zoo.get_entry(row)
+    published = {key: entry['Metadata']['Published'][key] for key in ('params_m', 'flops_g')}
+    for result in entry['Results']:
+        assert result['Published'] is True
+        published |= result['Metrics']
+    assert published == {METRICS.get(key, key): value for key, value in PUBLISHED[row].items()}
+
+
+@pytest.mark.parametrize('row', PUBLISHED)
+def test_toolbox_is_that_of_the_config(row):
+    assert zoo.get_config(row).default_scope == zoo.get_entry(row)['Toolbox']
+
+
+@pytest.mark.parametrize('row', PUBLISHED)
+def test_claims_are_backed_by_golden_data(row):
+    """Only what golden data exists for is claimed; other tests compare that data with the models."""
+    metadata = zoo.get_entry(row)['Metadata']
+    compared = {
+        golden.Case('involution', f'rows/{name}')['options']['config'] for name in golden.names('involution', 'rows/*')
+    }
+    assert metadata['Reproduced']['state_dict'] == (metadata['Published']['config'] in compared)
+    parts = {
+        'logits': row.partition('_')[0] + '_classifier',
+        'backbone': 'rednet50_det',
+        'neck': {'retinanet': 'fpn_det_retina', 'fpn': 'fpn_seg_4'}.get(row.partition('_')[0], 'fpn_det_maxpool'),
+        'rpn_head': 'rpn_head',
+        'mask_head': 'mask_head',
+    }
+    for part in metadata['Reproduced']['outputs']:
+        assert golden.Case('involution', parts[part]).arrays
+
+
+def test_modelindex_reads_the_file():
+    from modelindex.load_model_index import load
+
+    index = load(str(ROOT / 'model-index.yml'))
+    assert [model.name for model in index.models] == list(PUBLISHED)
+    model = index.models[-1].full_model
+    assert model.paper['URL'] == 'https://arxiv.org/abs/2103.06255'
+    assert model.metadata.architecture == ['RedNet', 'Involution']
+    assert model.results[0].metrics == {'mIoU': 80.6}
+    assert model.weights is None
+    assert 'no URL checked here' in model.data['Checkpoints']
+
+
+def test_mmpretrain_reads_the_file(monkeypatch):
+    from mmpretrain.apis.model import ModelHub
+
+    monkeypatch.setattr(ModelHub, '_models_dict', {})
+    ModelHub.register_model_index(ROOT / 'model-index.yml', config_prefix=ROOT)
+    info = ModelHub.get('rednet26_64xb32-130e_in1k')
+    assert info.config.model.backbone.depth == 26
+    assert info.metadata.parameters == 9233886
+
+
+def test_readme_has_the_tables_of_the_metafile(generate_readme):
+    assert generate_readme.main(['--check']) == 0
+
+
+def test_readme_that_differs(generate_readme, tmp_path, capsys):
+    for name in ('README.md', 'metafile.yml'):
+        shutil.copy(FOLDER / name, tmp_path)
+    readme = tmp_path / 'README.md'
+    good = readme.read_text()
+    assert all(f'\n| [`{row}`]({row}.py) | ' in good for row in PUBLISHED)
+    readme.write_text(good.replace('| 39.5 |', '| 40.5 |'))
+    assert generate_readme.main(['--check', str(readme)]) == 1
+    assert f'{readme} differs from its metafile' in capsys.readouterr().err
+    assert generate_readme.main([str(readme)]) == 0
+    assert readme.read_text() == good
+    assert {path.name for path in tmp_path.iterdir()} == {'README.md', 'metafile.yml'}
+
+    readme.write_text(good.replace('<!-- table: COCO -->', '<!-- table: COKO -->'))
+    with pytest.raises(ValueError, match="no row of the metafile has results on 'COKO'"):
+        generate_readme.main([str(readme)])
+
+
+@pytest.mark.parametrize('row', PUBLISHED)
+def test_counts_are_those_of_the_complexity_command(row):
+    metadata = zoo.get_entry(row)['Metadata']
+    own = complexity(row)
+    assert (metadata['Parameters'], metadata['FLOPs']) == (own.parameters, own.multiply_adds)
+    assert metadata['Input'] == list(own.shape)
+    published = complexity(row, convention='published')
+    reproduced = metadata['Reproduced']
+    assert (reproduced['params'], reproduced['flops']) == (published.counted_parameters, published.multiply_adds)
