@@ -12,8 +12,8 @@ help:  ## list the targets
 setup:  ## install the tested stack and mmext into .venv (15 to 25 minutes once, then seconds)
 	@$(PYTHON) tools/setup_env.py
 
-demo: setup  ## train a detector on pictures made here, test it, draw what it finds (about 10 minutes)
-	@$(BIN)/python tools/demo.py
+demo: setup  ## train a network on data made here, test it, draw what it finds; TASK=cls, det, ins or seg (default det)
+	@$(BIN)/python tools/demo.py $(TASK)
 
 test: setup  ## run the test suite
 	@$(BIN)/python -m pytest tests

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw what a detector found on mini COCO pictures beside the ground truth: the last step of ``make demo``."""
+"""Draw predictions on held-out mini pictures beside the ground truth: the last step of ``make demo``."""
 
 import argparse
 from pathlib import Path
@@ -7,66 +7,116 @@ from pathlib import Path
 import cv2
 import mmengine
 import numpy as np
-from mini_datasets import scene, sheet
-from mmdet.registry import DATASETS
-from mmdet.utils import register_all_modules
+from mini_datasets import cityscapes, scene, sheet
 from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
+from pycocotools import mask as coco_mask
 
 SCALE = 2  # the mini pictures are small; labels need room
-COLUMNS = 3  # pairs a row
 BUSY = 3  # pictures with at least so many objects are preferred, as they show more
 
 
-def _draw(picture, boxes, labels, names, scores=None):
-    """Draw boxes with their names, and scores if given, into a copy of a picture."""
-    tile = cv2.resize(picture, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_CUBIC)
-    for number, (box, label) in enumerate(zip(boxes, labels)):
+def _pick(items, count):
+    """Return ``count`` items at even distances, or all."""
+    return [items[index] for index in np.linspace(0, len(items) - 1, min(count, len(items))).astype(int)]
+
+
+def _enlarge(picture):
+    return cv2.resize(picture, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_CUBIC)
+
+
+def _draw_objects(picture, boxes, labels, names, scores=None, masks=None):
+    """Draw masks if given, boxes and names, with scores if given, into a copy of a picture."""
+    tile = _enlarge(picture)
+    colours = [sheet.COLOURS[int(label) % len(sheet.COLOURS)] for label in labels]
+    for mask, colour in zip(() if masks is None else masks, colours):
+        inside = sheet.enlarge(mask, SCALE) > 0
+        tile[inside] = (0.5 * tile[inside] + 0.5 * np.array(colour)).astype(np.uint8)
+    for number, (box, label, colour) in enumerate(zip(boxes, labels, colours)):
         left, top, right, bottom = (round(float(side) * SCALE) for side in box)
-        colour = sheet.COLOURS[int(label) % len(sheet.COLOURS)]
         cv2.rectangle(tile, (left, top), (right - 1, bottom - 1), colour, 2)
         text = names[int(label)] + ('' if scores is None else f' {100 * float(scores[number]):.0f}%')
         sheet.caption(tile, text, left + 2, top - 5 if top > 18 else bottom + 14, colour)
     return tile
 
 
-def draw_detections(config, predictions, out, pictures, score_thr):
-    """Draw ground truth (left) and detections (right) of held-out pictures into one PNG.
+def _decode(polygons, shape):
+    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, *shape)))
 
-    Args:
-        config (Path): Config the detector was tested with.
-        predictions (Path): What mmdet's test script wrote with ``--out``.
-        out (Path): PNG to write.
-        pictures (int): Pictures to draw, at least 1: evenly spread over the held-out ones with three objects or more.
-        score_thr (float): Least score of a detection that is drawn, in 0..1.
-    """
-    register_all_modules()
-    held_out = DATASETS.build(Config.fromfile(config).test_dataloader.dataset)
+
+def detection_tiles(held_out, predictions, pictures, score_thr):
+    """Return pairs of ground truth (left) and detections (right) of pictures with three objects or more."""
     names = held_out.metainfo['classes']
     found = {sample['img_id']: sample['pred_instances'] for sample in mmengine.load(predictions)}
     infos = [held_out.get_data_info(index) for index in range(len(held_out))]
-    busy = [info for info in infos if len(info['instances']) >= BUSY] or infos
     tiles = []
-    for index in np.linspace(0, len(busy) - 1, min(pictures, len(busy))).astype(int):
-        info = busy[index]
+    for info in _pick([info for info in infos if len(info['instances']) >= BUSY] or infos, pictures):
         picture = scene.read_picture(Path(info['img_path']))
         boxes, labels = zip(*((instance['bbox'], instance['bbox_label']) for instance in info['instances']))
         result = found[info['img_id']]
-        kept = result['scores'] >= score_thr
-        detections = _draw(picture, *(result[key][kept] for key in ('bboxes', 'labels')), names, result['scores'][kept])
-        tiles.append(np.concatenate([_draw(picture, boxes, labels, names), detections], axis=1))
-    sheet.write_grid(out, tiles, COLUMNS)
+        kept = (result['scores'] >= score_thr).numpy()
+        true_masks = found_masks = None
+        if 'masks' in result:
+            true_masks = [_decode(instance['mask'], picture.shape[:2]) for instance in info['instances']]
+            found_masks = [coco_mask.decode(mask) for mask, keep in zip(result['masks'], kept) if keep]
+        boxes_found, labels_found, scores = (result[key][kept] for key in ('bboxes', 'labels', 'scores'))
+        left = _draw_objects(picture, boxes, labels, names, masks=true_masks)
+        right = _draw_objects(picture, boxes_found, labels_found, names, scores, found_masks)
+        tiles.append(np.concatenate([left, right], axis=1))
+    return tiles
+
+
+def segmentation_tiles(held_out, predictions, pictures):
+    """Return triples of picture, true and predicted classes in the colours of Cityscapes."""
+    colours = np.zeros((256, 3), np.uint8)
+    colours[: len(cityscapes.PALETTE)] = cityscapes.PALETTE
+    tiles = []
+    for info in _pick([held_out.get_data_info(index) for index in range(len(held_out))], pictures):
+        true, found = (
+            scene.read_picture(Path(path))[..., 0]
+            for path in (info['seg_map_path'], predictions / Path(info['img_path']).name)
+        )
+        maps = [colours[labels] for labels in (true, found)]
+        maps[1][true == cityscapes.IGNORED] = 0  # what the metric leaves out
+        tiles.append(np.concatenate([scene.read_picture(Path(info['img_path'])), *maps], axis=1))
+    return [sheet.enlarge(tile, SCALE) for tile in tiles]
+
+
+def classification_tiles(held_out, predictions, pictures):
+    """Return pictures with true and predicted class, wrong ones in red."""
+    names = held_out.metainfo['classes']
+    tiles = []
+    for sample in _pick(mmengine.load(predictions), pictures):
+        true, found = int(sample['gt_label']), int(sample['pred_label'])
+        tile = _enlarge(scene.read_picture(Path(sample['img_path'])))
+        colour = (90, 255, 90) if true == found else (255, 70, 70)
+        sheet.caption(
+            tile, f'{names[true]}: {names[found]} {100 * float(max(sample["pred_score"])):.0f}%', 4, 14, colour
+        )
+        tiles.append(tile)
+    return tiles
 
 
 def main():
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', type=Path)
-    parser.add_argument('predictions', type=Path, help="what mmdet's tools/test.py wrote with --out")
+    parser.add_argument('predictions', type=Path, help="what the toolbox's tools/test.py wrote with --out")
     parser.add_argument('out', type=Path, help='PNG to write')
-    parser.add_argument('--pictures', type=int, default=6)
-    parser.add_argument('--score-thr', type=float, default=0.5)
+    parser.add_argument('--pictures', type=int, help='pictures to draw, evenly spread over the held-out ones')
+    parser.add_argument('--score-thr', type=float, default=0.5, help='least score of a detection that is drawn, 0..1')
     args = parser.parse_args()
-    draw_detections(args.config, args.predictions, args.out, args.pictures, args.score_thr)
+
+    cfg = Config.fromfile(args.config)
+    init_default_scope(cfg.default_scope)
+    held_out = DATASETS.build(cfg.test_dataloader.dataset)
+    if cfg.default_scope == 'mmdet':
+        tiles, columns = detection_tiles(held_out, args.predictions, args.pictures or 6, args.score_thr), 3
+    elif cfg.default_scope == 'mmseg':
+        tiles, columns = segmentation_tiles(held_out, args.predictions, args.pictures or 4), 1
+    else:
+        tiles, columns = classification_tiles(held_out, args.predictions, args.pictures or 40), 10
+    sheet.write_grid(args.out, tiles, columns)
 
 
 if __name__ == '__main__':
