@@ -151,9 +151,7 @@ def test_one_step_moves_every_trainable_parameter(row):
     losses = model.train().train_step(batch, wrapper)
     assert all(torch.isfinite(loss).all() for loss in losses.values()), losses
     without = [
-        name
-        for name, p in model.named_parameters()
-        if p.requires_grad and (p.grad is None or not (p.grad != 0).any())
+        name for name, p in model.named_parameters() if p.requires_grad and (p.grad is None or not (p.grad != 0).any())
     ]
     assert without == []
     for name, p in model.named_parameters():

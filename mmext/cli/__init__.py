@@ -7,6 +7,7 @@ exit status (None is 0). It is imported when it is called, or for ``mmext --help
 
 import argparse
 import sys
+import warnings
 from importlib import import_module
 
 from mmext.version import __version__
@@ -37,6 +38,9 @@ def main(argv=None):
         subparser = subparsers.add_parser(name, help=module.HELP, description=module.__doc__, formatter_class=doc)
         module.add_arguments(subparser)
     args = parser.parse_args(argv)
+    # what the toolboxes say of their own code; no user of a command can help it
+    warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
+    warnings.filterwarnings('ignore', category=UserWarning, module=r'mm(action|cv|det|engine|pose|pretrain|seg)\.')
     try:
         return modules[args.command].run(args) or 0
     except USER_ERRORS as error:

@@ -11,6 +11,8 @@ products; the published one counts as the published tables of a family did.
 import json
 from dataclasses import asdict
 
+from .table import format_table
+
 HELP = 'count the parameters and multiply-adds of a config'
 
 
@@ -53,7 +55,7 @@ def run(args):
     ]
     rows.append(('total', *(sum(column) for column in list(zip(*rows))[1:])))
     header = ('part', 'parameters', 'trainable', 'convolution', 'aggregation', 'rest', 'multiply-adds')
-    print_table(header, [[name, *(f'{count:,}' for count in counts)] for name, *counts in rows])
+    print(format_table(header, [[name, *(f'{count:,}' for count in counts)] for name, *counts in rows], 'l' + 6 * 'r'))
     counted = 'trainable' if found.counted_parameters != found.parameters else 'all'
     parameters = f'{found.counted_parameters / 1e6:.3f} M parameters ({counted})'
     print(f'\n{parameters}, {found.multiply_adds / 1e9:.3f} G multiply-adds')
@@ -86,21 +88,6 @@ def _compare_all(as_json):
         for name, figures in rows.items():
             cells = [cell for f in figures for cell in (f'{f.published}', f'{f.reproduced}', f'{f.exact:,}')]
             table.append([name, *cells, 'no' if name in missed else 'yes'])
-        print_table([*header, 'equal'], table)
+        print(format_table([*header, 'equal'], table, 'l' + 7 * 'r'))
         print(f'\n{len(rows) - len(missed)} of {len(rows)} published rows reproduced')
     return 1 if missed else 0
-
-
-def print_table(header, rows):
-    """Print columns, the first aligned to the left and the others to the right.
-
-    Args:
-        header (Sequence[str]): Titles.
-        rows (Sequence[Sequence[str]]): Cells.
-    """
-    widths = [max(map(len, column)) for column in zip(header, *rows)]
-    for cells in (header, *rows):
-        first, *others = (
-            f'{cell:<{w}}' if i == 0 else f'{cell:>{w}}' for i, (cell, w) in enumerate(zip(cells, widths))
-        )
-        print('  '.join((first, *others)))

@@ -12,6 +12,8 @@ Examples:
 import difflib
 from pathlib import Path
 
+from .table import format_table
+
 HELP = 'list the rows of the model zoo, find or copy a config'
 
 
@@ -49,7 +51,7 @@ def table(entries):
     Returns:
         str: Several lines of aligned columns, with a heading.
     """
-    rows = [('name', 'toolbox', 'task', 'params (M)', 'FLOPs (G)', 'as published, not trained here')]
+    rows = []
     for entry in entries:
         published = entry['Metadata']['Published']
         figures = [f'{value} {metric}' for result in entry['Results'] for metric, value in result['Metrics'].items()]
@@ -63,10 +65,8 @@ def table(entries):
                 ', '.join(figures),
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    align = (str.ljust, str.ljust, str.ljust, str.rjust, str.rjust, str.ljust)
-    lines = ('  '.join(place(cell, width) for place, cell, width in zip(align, row, widths)) for row in rows)
-    return '\n'.join(line.rstrip() for line in lines)
+    header = ('name', 'toolbox', 'task', 'params (M)', 'FLOPs (G)', 'as published, not trained here')
+    return format_table(header, rows, 'lllrrl')
 
 
 def copy_config(name, destination):

@@ -1,8 +1,8 @@
 """``--amp`` stops on a machine without an accelerator, although everything it needs runs on the CPU.
 
 mmengine's ``AmpOptimWrapper`` refuses to be built without a GPU (no upstream issue is known to us). Its parts do work:
-mmengine's ``autocast`` picks bfloat16 on the CPU, and torch's loss scaler, which bfloat16 does not need, turns itself off
-there. Only the check is in the way, so it is answered with yes; where an accelerator is, that is its answer already.
+mmengine's ``autocast`` picks bfloat16 on the CPU, and torch's loss scaler, which bfloat16 does not need, turns itself
+off there. Only the check is in the way, so it is answered with yes, which is its answer anyway where an accelerator is.
 """
 
 import importlib.util

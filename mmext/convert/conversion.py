@@ -1,11 +1,10 @@
 """The table of formats, and what holds for all of them: a conversion is total or it is an error."""
 
 import difflib
-from collections.abc import Mapping
 from importlib import import_module
 
 from .comparison import differences
-from .reading import read_checkpoint
+from .reading import dataset_meta, load_content, state_dict_of
 from .report import ConversionError
 
 __all__ = ['SOURCES', 'convert']
@@ -45,11 +44,12 @@ def convert(path_or_mapping, source, allow_missing=False):
         close = difflib.get_close_matches(str(source), SOURCES, n=1, cutoff=0.3)
         hint = f'did you mean {close[0]!r}? ' if close else ''
         raise ConversionError(f'source={source!r} is unknown: {hint}choose one of {", ".join(SOURCES)}')
-    name = 'the mapping' if isinstance(path_or_mapping, Mapping) else path_or_mapping
-    found = read_checkpoint(path_or_mapping)
+    content, name = load_content(path_or_mapping)
+    found = state_dict_of(content, name)
     try:
         report, expected = import_module(SOURCES[source]).plan(found)
         state_dict = {ours: found[key].detach().cpu() for key, ours in report.mapped.items()}
+        report.dataset_meta = dataset_meta(content)
         report.missing = [key for key in expected if key not in state_dict]
         _check_total(found, state_dict, expected, report, allow_missing)
     except ConversionError as error:

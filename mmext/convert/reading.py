@@ -8,7 +8,7 @@ import torch
 
 from .report import ConversionError, name_keys
 
-__all__ = ['read_checkpoint']
+__all__ = ['dataset_meta', 'load_content', 'read_checkpoint', 'state_dict_of']
 
 WRAPPER = 'module.'  # what DataParallel and DistributedDataParallel put before every key
 
@@ -30,10 +30,32 @@ def read_checkpoint(path_or_mapping):
         IsADirectoryError: If it is a folder.
         ConversionError: If the file is empty or damaged, asks for code, or holds anything but a mapping of tensors.
     """
+    return state_dict_of(*load_content(path_or_mapping))
+
+
+def load_content(path_or_mapping):
+    """Return what a file holds, or the mapping as it is, and its name for messages; raises as `read_checkpoint`."""
     if isinstance(path_or_mapping, Mapping):
-        return _state_dict(path_or_mapping, 'the mapping')
+        return path_or_mapping, 'the mapping'
     path = Path(path_or_mapping)
-    return _state_dict(_load(path), str(path))
+    return _load(path), str(path)
+
+
+def dataset_meta(content):
+    """Return the classes and the palette that a checkpoint of mmcv 1.x or mmengine was trained with.
+
+    Args:
+        content (object): What the file holds.
+
+    Returns:
+        dict: 'classes' and 'palette', as far as they are there.
+    """
+    meta = content.get('meta') if isinstance(content, Mapping) else None
+    if not isinstance(meta, Mapping):
+        return {}
+    new = meta.get('dataset_meta') or {}
+    found = {key: new.get(key, meta.get(key.upper())) for key in ('classes', 'palette')}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _load(path):
@@ -62,7 +84,8 @@ def _load(path):
         ) from None
 
 
-def _state_dict(content, name):
+def state_dict_of(content, name):
+    """Return the state dict in the content of a checkpoint of that name; raises as `read_checkpoint`."""
     state_dict = content['state_dict'] if isinstance(content, Mapping) and 'state_dict' in content else content
     if not isinstance(state_dict, Mapping):
         raise ConversionError(

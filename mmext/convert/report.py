@@ -35,6 +35,8 @@ class ConversionReport:
         mapped: Key of the checkpoint -> our key.
         dropped: Key of the checkpoint -> why nothing of ours takes it.
         missing: Our keys that the checkpoint does not fill. Empty unless the caller allowed it.
+        dataset_meta: Classes and palette that the checkpoint says it was trained with, under mmengine's names; empty
+            where it says nothing.
     """
 
     source: str
@@ -42,6 +44,7 @@ class ConversionReport:
     mapped: dict = field(default_factory=dict)
     dropped: dict = field(default_factory=dict)
     missing: list = field(default_factory=list)
+    dataset_meta: dict = field(default_factory=dict)
 
     def __str__(self):
         reasons = {}
@@ -54,5 +57,6 @@ class ConversionReport:
             f'mapped   {len(self.mapped)} of {len(self.mapped) + len(self.dropped)} keys',
             *(f'dropped  {name_keys(keys)} ({reason})' for reason, keys in reasons.items()),
             f'missing  {name_keys(self.missing) if self.missing else "none"}',
+            *(f'{name:<8} {len(values)}, from the checkpoint' for name, values in self.dataset_meta.items()),
         ]
         return '\n'.join(lines)

@@ -50,7 +50,8 @@ def write_checkpoint(state_dict, report, path):
 
     Args:
         state_dict (dict[str, Tensor]): As :func:`mmext.convert.convert` returns it.
-        report (ConversionReport): Its report, from which the file's ``meta`` is made.
+        report (ConversionReport): Its report, from which the file's ``meta`` is made, with the classes and palette that
+            inferencers read.
         path (Path): File name in an existing folder, without the hash.
 
     Returns:
@@ -60,6 +61,8 @@ def write_checkpoint(state_dict, report, path):
         OSError: If the file cannot be written.
     """
     meta = dict(source=report.source, converted_by=f'mmext {__version__}', architecture=report.architecture)
+    if report.dataset_meta:
+        meta['dataset_meta'] = report.dataset_meta
     # each tensor with a storage of its own, so that the file holds no more than them
     tensors = {key: value.clone(memory_format=torch.contiguous_format) for key, value in state_dict.items()}
     buffer = io.BytesIO()  # not a path, whose name torch.save would write into the file

@@ -32,6 +32,15 @@ def test_name_content_and_bytes_are_those_of_the_content(tmp_path):
     assert third.read_bytes() == first.read_bytes()
 
 
+def test_classes_and_palette_are_kept(tmp_path):
+    known = dict(classes=('cat', 'dog'), palette=[(1, 2, 3), (4, 5, 6)])
+    old = dict(meta=dict(CLASSES=known['classes'], PALETTE=known['palette']), state_dict=classifier())
+    path = write_checkpoint(*convert(old, 'involution'), tmp_path / 'old.pth')
+    assert torch.load(path, weights_only=True)['meta']['dataset_meta'] == known
+    assert convert(path, 'involution')[1].dataset_meta == known
+    assert convert(dict(meta=dict(CLASSES=None), state_dict=classifier()), 'involution')[1].dataset_meta == {}
+
+
 def test_a_view_of_a_large_storage_is_written_small(tmp_path):
     state = {**classifier(), 'head.fc.bias': torch.zeros(10**6)[:5]}
     path = write_checkpoint(*convert(state, 'involution'), tmp_path / 'red.pth')
