@@ -28,7 +28,7 @@ model = dict(
     train_cfg=dict(
         rpn=dict(sampler=dict(num=128)),
         rpn_proposal=dict(nms_pre=500, max_per_img=200),
-        rcnn=dict(sampler=dict(num=32)),
+        rcnn=dict(sampler=dict(num=64)),
     ),
     test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=100), rcnn=dict(max_per_img=20)),
 )
@@ -72,7 +72,12 @@ param_scheduler = [
         type='CosineAnnealingLR', T_max=max_epochs, by_epoch=True, begin=0, end=max_epochs, convert_to_iter_based=True
     ),
 ]
-optim_wrapper = dict(optimizer=dict(_delete_=True, type='AdamW', lr=4e-3, weight_decay=0.05))
+# The mask loss starts at ten times its later size, as involutions multiply what they get. AdamW must forget those first
+# gradients soon (second beta), or the mask head hardly moves for the rest of so short a training.
+optim_wrapper = dict(
+    optimizer=dict(_delete_=True, type='AdamW', lr=4e-3, betas=(0.9, 0.98), weight_decay=0.05),
+    paramwise_cfg=dict(custom_keys=dict(mask_head=dict(lr_mult=0.5))),
+)
 auto_scale_lr = dict(base_batch_size=8)
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(max_keep_ckpts=1))
 env_cfg = dict(dist_cfg=dict(backend='gloo'))
