@@ -1,6 +1,6 @@
 """Cures for known breaks of the toolboxes: one module each, each doing nothing where it is not needed."""
 
-from . import amp_on_cpu, mmaction_drn, torch_safe_globals
+from . import amp_on_cpu, mmaction_drn, mmcv_bfloat16, torch_safe_globals
 
 __all__ = ['apply']
 
@@ -10,3 +10,4 @@ def apply():
     torch_safe_globals.apply()
     mmaction_drn.apply()
     amp_on_cpu.apply()
+    mmcv_bfloat16.apply()

@@ -77,9 +77,9 @@ def test_parts_of_a_cascaded_segmentor():
 
 
 def test_leaves_the_default_scope_alone():
-    before = DefaultScope.get_current_instance()
-    complexity(REDNET26)
-    assert DefaultScope.get_current_instance() is before
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        complexity(REDNET26)
+        assert DefaultScope.get_current_instance().scope_name == 'mmdet'
 
 
 def alexnet(num_classes=10):
