@@ -76,7 +76,7 @@ def involution_backward(grad_out, x, weight, stride, padding, dilation, needs_x=
         for u, v, rows, columns in _taps(kernel_size, stride, dilation, height, width):
             grad_padded[..., rows, columns].addcmul_(grad, weight[:, :, u, v].unsqueeze(2))
         bottom, right = padding + x.shape[2], padding + x.shape[3]
-        grad_x = grad_padded[..., padding:bottom, padding:right].flatten(1, 2).to(x.dtype)
+        grad_x = grad_padded[..., padding:bottom, padding:right].flatten(1, 2).to(x.dtype).contiguous()
     if needs_weight:
         grad_weight = weight.new_empty(weight.shape)
         for u, v, rows, columns in _taps(kernel_size, stride, dilation, height, width):
