@@ -244,7 +244,7 @@ def install_toolboxes():
 
 def install_mmext():
     """Install mmext in place, with the tools that test it."""
-    pip('install', '-e', f'{ROOT}[dev]')
+    pip('install', '-e', f'{ROOT}[dev,cpu]')
 
 
 def check_result():

@@ -5,7 +5,17 @@ import pytest
 import torch
 
 from mmext.ops import involution
+from mmext.ops.involution.backends import BACKENDS, ENV_VARIABLE
 from mmext.ops.involution.functional import output_size
+
+RUNNABLE = [backend.name for backend in BACKENDS.values() if backend.reason_not(torch.zeros(1)) is None]
+
+
+@pytest.fixture(params=RUNNABLE, autouse=True)
+def backend(request, monkeypatch):
+    """Every test runs on every backend that can run here."""
+    monkeypatch.setenv(ENV_VARIABLE, request.param)
+    return request.param
 
 
 def from_definition(x, weight, stride, padding, dilation):
@@ -167,7 +177,7 @@ def test_memory_is_proportional_to_input_and_weights():
             (1, 4, 5, 5),
             (1, 2, 3, 3, 5, 5),
             {'backend': 'cudnn'},
-            r"backend='cudnn' is unknown; choose one of reference",
+            r"backend='cudnn' is unknown; choose one of cpu, reference",
         ),
     ],
 )
@@ -179,6 +189,10 @@ def test_bad_input(x_shape, weight_shape, options, message):
 def test_dtypes_must_agree():
     with pytest.raises(ValueError, match=r'x is torch\.float64 .* weight is torch\.float32'):
         involution(torch.zeros(1, 2, 3, 3).double(), torch.zeros(1, 1, 3, 3, 3, 3))
+
+
+def test_compiled_backend_can_run_here():
+    assert 'cpu' in RUNNABLE
 
 
 def test_backend_from_the_environment(monkeypatch):

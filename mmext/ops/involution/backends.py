@@ -1,15 +1,15 @@
 """The table of involution backends and the choice between them.
 
 To add one: write a module with the two functions of ``reference.py``, and a row here whose ``reason_not`` says in a few
-words why the backend cannot run on a tensor, or returns None where it can.
+words why the backend cannot run on a tensor, or returns None where it can. The module is imported when it first runs.
 """
 
+import functools
 import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from . import reference
+from importlib import import_module
 
 __all__ = ['BACKENDS', 'ENV_VARIABLE', 'Backend', 'pick_backend']
 
@@ -23,21 +23,43 @@ class Backend:
 
     Attributes:
         name: What users write.
-        forward: ``(x, weight, stride, padding, dilation) -> out``, its input already checked.
-        backward: ``(grad_out, x, weight, stride, padding, dilation, needs_x, needs_weight) -> (grad_x, grad_weight)``.
+        module: Name of the module, in this package, that has ``involution_forward`` and ``involution_backward``.
         reason_not: Tensor x -> why it cannot run on it, or None.
     """
 
     name: str
-    forward: Callable
-    backward: Callable
+    module: str
     reason_not: Callable
+
+    def forward(self, *args):
+        """Run ``involution_forward`` of the module; the input is already checked."""
+        return import_module(self.module, __package__).involution_forward(*args)
+
+    def backward(self, *args):
+        """Run ``involution_backward`` of the module."""
+        return import_module(self.module, __package__).involution_backward(*args)
+
+
+@functools.cache
+def _numba_problem():
+    try:
+        import numba  # noqa: F401
+    except ImportError as error:
+        return f"numba cannot be imported ({error}); run: pip install 'mmext[cpu]'"
+    return None
+
+
+def _why_not_cpu(x):
+    return _numba_problem() if x.device.type == 'cpu' else f'x is on {x.device}'
 
 
 # in the order in which the automatic choice tries them
 BACKENDS = {
     backend.name: backend
-    for backend in (Backend('reference', reference.involution_forward, reference.involution_backward, lambda x: None),)
+    for backend in (
+        Backend('cpu', '.cpu', _why_not_cpu),
+        Backend('reference', '.reference', lambda x: None),
+    )
 }
 
 
