@@ -21,6 +21,8 @@ assert len(mmext.list_models()) == 16
 name = 'rednet26_64xb32-130e_in1k'
 assert mmext.get_config(name).filename == str(folder / 'mmext/.mim/configs/involution' / (name + '.py'))
 model = mmext.get_model(name, device='meta')
+from mmext.ops.involution.cuda import launch
+assert '__global__' in launch.source()
 assert sum(p.numel() for p in model.parameters()) == 9233886
 """
 
@@ -72,6 +74,7 @@ def test_wheel_has_the_configs_and_nothing_else_besides_the_package(built):
     names = set(zipfile.ZipFile(wheel).namelist())
     extra = {name for name in names if name.startswith('mmext/') and not name.endswith('.py')}
     carried = {f'mmext/.mim/{name}' for name in configs() | {'model-index.yml'}}
+    carried |= {f'mmext/ops/involution/cuda/{name}' for name in ('kernels.cu', 'scalars.cuh')}
     assert carried <= names
     assert extra <= carried
     assert {name.partition('/')[0].partition('-')[0] for name in names} == {'mmext'}

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from mmext.ops import involution
 from mmext.ops.involution.backends import BACKENDS
 
-RUNNABLE = [backend.name for backend in BACKENDS.values() if backend.reason_not(torch.zeros(1)) is None]
+RUNNABLE = [name for name, row in BACKENDS.items() if row.reason_not(torch.device('cpu'), torch.float32) is None]
 # largest error, relative to the largest value; for half precision little more than the rounding of the result
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 2e-6, torch.float16: 2**-10, torch.bfloat16: 2**-7}
 GROUPS = ((6, 1), (6, 2), (6, 6), (20, 4), (16, 1))  # channels and groups: 6, 3, 1, 5 and 16 channels a kernel
@@ -22,6 +22,20 @@ def unfolded(x, weight, stride, padding, dilation):
     windows = F.unfold(x, taps, dilation, padding, stride)
     windows = windows.view(batch, groups, channels // groups, taps**2, *weight.shape[4:])
     return (windows * weight.flatten(2, 3).unsqueeze(2)).sum(3).flatten(1, 2)
+
+
+def arranged(tensor, layout):
+    """The same values in another memory layout; the gradient of a sum, or of a sliced output, comes in such."""
+    if layout == 'channels_last':  # of a weight: one position's taps are neighbours, as a convolution leaves them
+        return tensor.flatten(1, -3).to(memory_format=torch.channels_last).view_as(tensor)
+    if layout == 'sliced':
+        return torch.stack((tensor, tensor), -1).flip(-1)[..., 1]
+    if layout == 'transposed':
+        return tensor.mT.contiguous().mT
+    return tensor
+
+
+LAYOUTS = ('contiguous', 'channels_last', 'sliced', 'transposed')
 
 
 def cases(taps):
@@ -42,16 +56,46 @@ def check(found, expected, dtype):
 @pytest.mark.parametrize('taps', [1, 3, 5, 7, 9])
 @pytest.mark.parametrize('backend', RUNNABLE)
 def test_case_table(backend, taps, dtype):
-    for x, weight, stride, dilation, grad in cases(taps):
-        inputs = [tensor.to(dtype).requires_grad_() for tensor in (x, weight)]
+    for n, (x, weight, stride, dilation, grad) in enumerate(cases(taps)):
+        layout = n + n // len(SIZES)  # so that every size comes in every layout, x and weight often in the same
+        layouts = [LAYOUTS[step % len(LAYOUTS)] for step in (layout, layout + n // 40, n // 5)]
+        x, weight, grad = (arranged(tensor.to(dtype), layout) for tensor, layout in zip((x, weight, grad), layouts))
+        inputs = x.requires_grad_(), weight.requires_grad_()
         out = involution(*inputs, stride, dilation=dilation, backend=backend)
-        grads = torch.autograd.grad(out, inputs, grad.to(dtype))
+        grads = torch.autograd.grad(out, inputs, grad)
 
         exact_inputs = [tensor.detach().double().requires_grad_() for tensor in inputs]
         exact = unfolded(*exact_inputs, stride, dilation * (taps - 1) // 2, dilation)
-        exact_grads = torch.autograd.grad(exact, exact_inputs, grad.to(dtype).double())
+        exact_grads = torch.autograd.grad(exact, exact_inputs, grad.double())
         for found, expected in zip((out, *grads), (exact, *exact_grads)):
             check(found, expected, dtype)
+
+
+@pytest.mark.parametrize('backend', RUNNABLE)
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_autocast(backend, dtype):
+    x = torch.randn(2, 6, 9, 7, requires_grad=True)
+    weight = torch.randn(2, 2, 7, 7, 9, 7, requires_grad=True)
+    with torch.autocast('cpu', dtype=dtype):
+        out = involution(x, weight, backend=backend)
+    grads = torch.autograd.grad(out, (x, weight), torch.ones_like(out))
+    exact_inputs = [tensor.detach().to(dtype).double().requires_grad_() for tensor in (x, weight)]
+    exact = unfolded(*exact_inputs, 1, 3, 1)
+    exact_grads = torch.autograd.grad(exact, exact_inputs, torch.ones_like(exact))
+    assert (out.dtype, grads[0].dtype, grads[1].dtype) == (dtype, torch.float32, torch.float32)
+    for found, expected in zip((out, *grads), (exact, *exact_grads)):
+        check(found.to(dtype), expected, dtype)
+
+
+@pytest.mark.parametrize('backend', RUNNABLE)
+@pytest.mark.parametrize('stride', [1, 2])
+def test_empty_batch(backend, stride):
+    x = torch.zeros(0, 4, 5, 5, requires_grad=True)
+    side = -(-5 // stride)
+    weight = torch.zeros(0, 2, 3, 3, side, side, requires_grad=True)
+    out = involution(x, weight, stride, backend=backend)
+    assert out.shape == (0, 4, side, side)
+    assert [grad.shape for grad in torch.autograd.grad(out.sum(), (x, weight))] == [x.shape, weight.shape]
 
 
 @pytest.mark.parametrize('padding', [0, 1, 5])
@@ -110,8 +154,13 @@ def test_opcheck(backend):
 
 
 def test_a_named_backend_that_cannot_run_says_why():
-    with pytest.raises(RuntimeError, match=r"backend='cpu' cannot run here: x is on meta; leave it out"):
-        involution(torch.empty(1, 2, 3, 3, device='meta'), torch.empty(1, 1, 3, 3, 3, 3, device='meta'), backend='cpu')
+    x, weight = torch.zeros(1, 2, 3, 3), torch.zeros(1, 1, 3, 3, 3, 3)
+    message = (
+        r"backend='cuda' cannot run here: x is on cpu, not on a CUDA device; leave it out for the automatic choice"
+    )
+    with pytest.raises(RuntimeError, match=message):
+        involution(x, weight, backend='cuda')
+    assert involution(x.to('meta'), weight.to('meta'), backend='cuda').device.type == 'meta'  # only shapes are wanted
 
 
 def test_without_numba_the_reference_runs(monkeypatch, caplog):
@@ -119,5 +168,5 @@ def test_without_numba_the_reference_runs(monkeypatch, caplog):
 
     monkeypatch.setattr(backends, '_numba_problem', lambda: 'numba cannot be imported')
     with caplog.at_level('DEBUG', logger=backends.__name__):
-        assert backends.pick_backend(None, torch.zeros(1)) == 'reference'
+        assert backends.pick_backend(None, torch.device('cpu'), torch.float32) == 'reference'
     assert 'involution backend cpu not used: numba cannot be imported' in caplog.text

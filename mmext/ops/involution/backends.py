@@ -1,7 +1,8 @@
 """The table of involution backends and the choice between them.
 
 To add one: write a module with the two functions of ``reference.py``, and a row here whose ``reason_not`` says in a few
-words why the backend cannot run on a tensor, or returns None where it can. The module is imported when it first runs.
+words why the backend cannot run for a device and dtype, or returns None where it can. The module is imported when it
+first runs.
 """
 
 import functools
@@ -10,6 +11,9 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+
+import numpy as np
+import torch
 
 __all__ = ['BACKENDS', 'ENV_VARIABLE', 'Backend', 'pick_backend']
 
@@ -24,7 +28,7 @@ class Backend:
     Attributes:
         name: What users write.
         module: Name of the module, in this package, that has ``involution_forward`` and ``involution_backward``.
-        reason_not: Tensor x -> why it cannot run on it, or None.
+        reason_not: (Device, dtype) of the input -> why it cannot run there, or None.
     """
 
     name: str
@@ -49,33 +53,70 @@ def _numba_problem():
     return None
 
 
-def _why_not_cpu(x):
-    return _numba_problem() if x.device.type == 'cpu' else f'x is on {x.device}'
+@functools.cache
+def _cupy_problem():
+    if torch.version.cuda is None:
+        return 'PyTorch is not built for NVIDIA GPUs'
+    major = torch.version.cuda.split('.')[0]
+    install = f"run: pip install 'mmext[cuda{major}]'"
+    if int(np.__version__.split('.')[0]) < 2:  # which CuPy 14 cannot be imported with
+        install += f" 'cupy-cuda{major}x<14'"
+    try:
+        import cupy
+    except ImportError as error:  # CuPy's own text has many lines, of which the cause is the useful one
+        cause = str(error.__cause__ or error).partition(' (auto-generated')[0]
+        return f'CuPy cannot be imported ({cause}); {install}'
+    if int(cupy.__version__.split('.')[0]) < 12:
+        return f'CuPy {cupy.__version__} is older than 12; {install}'
+    try:
+        cupy.cuda.runtime.getDeviceCount()
+        cupy.cuda.nvrtc.getVersion()
+    except Exception as error:  # of several kinds: no driver, no compiler, libraries of another CUDA
+        return f'CuPy {cupy.__version__} finds no GPU or no compiler ({error}); {install}'
+    return None
+
+
+def _why_not_cpu(device, dtype):
+    return _why_not_dtype(dtype) or _numba_problem() if device.type == 'cpu' else f'x is on {device}, not on the CPU'
+
+
+def _why_not_cuda(device, dtype):
+    if device.type != 'cuda':
+        return f'x is on {device}, not on a CUDA device'
+    return _why_not_dtype(dtype) or _cupy_problem()
+
+
+def _why_not_dtype(dtype):
+    if dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+        return None
+    return f'x is {dtype}, not one of float64, float32, float16, bfloat16'
 
 
 # in the order in which the automatic choice tries them
 BACKENDS = {
     backend.name: backend
     for backend in (
+        Backend('cuda', '.cuda', _why_not_cuda),
         Backend('cpu', '.cpu', _why_not_cpu),
-        Backend('reference', '.reference', lambda x: None),
+        Backend('reference', '.reference', lambda device, dtype: None),
     )
 }
 
 
-def pick_backend(name, x):
-    """Return the name of the backend to run on ``x``.
+def pick_backend(name, device, dtype):
+    """Return the name of the backend to run.
 
     Args:
         name (str, optional): Name of a backend; None for the environment variable, else the automatic choice.
-        x (Tensor): The operator's input.
+        device (torch.device): Where the operator's input is.
+        dtype (torch.dtype): Its dtype.
 
     Returns:
         str: A key of :data:`BACKENDS`.
 
     Raises:
         ValueError: If there is no backend of that name.
-        RuntimeError: If the named backend cannot run on ``x``.
+        RuntimeError: If the named backend cannot run there.
     """
     source = f'backend={name!r}'
     if name is None and os.environ.get(ENV_VARIABLE):
@@ -83,13 +124,13 @@ def pick_backend(name, x):
         source = f'{ENV_VARIABLE}={name}'
     if name is None:
         for backend in BACKENDS.values():
-            reason = backend.reason_not(x)
+            reason = backend.reason_not(device, dtype)
             if reason is None:
                 return backend.name
             logger.debug('involution backend %s not used: %s', backend.name, reason)
     if name not in BACKENDS:
         raise ValueError(f'{source} is unknown; choose one of {", ".join(BACKENDS)}, or leave it out')
-    reason = BACKENDS[name].reason_not(x)
+    reason = BACKENDS[name].reason_not(device, dtype)
     if reason is not None:
         raise RuntimeError(f'{source} cannot run here: {reason}; leave it out for the automatic choice')
     return name

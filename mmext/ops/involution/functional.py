@@ -2,7 +2,7 @@
 
 import torch
 
-from .backends import pick_backend
+from .decomposed import involution_decomposed
 from .library import involution_op
 
 __all__ = ['involution', 'output_size']
@@ -47,7 +47,8 @@ def involution(x, weight, stride=1, padding=None, dilation=1, backend=None):
 
     Returns:
         Tensor: [N, C, Ho, Wo]. Half precision is accumulated in float32. Differentiable in ``x`` and ``weight``.
-        Under autocast both inputs are first cast to the autocast dtype.
+        Under autocast both inputs are first cast to the autocast dtype. The backend is chosen when the operator runs,
+        so that a compiled or exported program runs with what it finds then; ONNX gets standard operators.
 
     Raises:
         ValueError: If a shape, dtype, device or setting is not as above; the message gives the value seen and the
@@ -100,4 +101,6 @@ def involution(x, weight, stride=1, padding=None, dilation=1, backend=None):
             f'x is {x.dtype} on {x.device}, weight is {weight.dtype} on {weight.device}; both must be of one floating '
             'point dtype on one device'
         )
-    return involution_op(x, weight, stride, padding, dilation, pick_backend(backend, x))
+    if torch.onnx.is_in_onnx_export():  # whose TorchScript form knows no decompositions of operators
+        return involution_decomposed(x, weight, stride, padding, dilation)
+    return involution_op(x, weight, stride, padding, dilation, backend or '')

@@ -1,12 +1,16 @@
 """The operator as PyTorch sees it: ``mmext::involution``, with shapes for the meta device and a derivative.
 
-Compilers, exporters, profilers and counters of multiply-adds see one operator, whichever backend runs it.
+Compilers, exporters, profilers and counters of multiply-adds see one operator, whichever backend runs it. The backend
+is a part of the call only by name, '' for the automatic choice, and looked up when the operator runs: an exported
+program is not tied to the machine it was made on.
 """
 
 import torch
 from torch import Tensor
+from torch._decomp import register_decomposition
 
-from .backends import BACKENDS
+from .backends import BACKENDS, pick_backend
+from .decomposed import involution_decomposed
 from .reference import involution_backward
 
 __all__ = ['involution_op']
@@ -14,8 +18,19 @@ __all__ = ['involution_op']
 
 @torch.library.custom_op('mmext::involution', mutates_args=())
 def involution_op(x: Tensor, weight: Tensor, stride: int, padding: int, dilation: int, backend: str) -> Tensor:
-    """Run the backend of that name; see :func:`mmext.ops.involution`, which checks the input and picks it."""
-    return BACKENDS[backend].forward(x, weight, stride, padding, dilation)
+    """Run the backend of that name; see :func:`mmext.ops.involution`, which checks the input."""
+    out = _backend(backend, x).forward(x, weight, stride, padding, dilation)
+    return out.contiguous(memory_format=_format(x))
+
+
+def _format(x):
+    """The memory format that results take from x, so that the layers of a channels_last network stay in it."""
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def _backend(name, x):
+    return BACKENDS[pick_backend(name or None, x.device, x.dtype)]
 
 
 @torch.library.custom_op('mmext::involution_backward', mutates_args=())
@@ -32,18 +47,21 @@ def involution_backward_op(
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of ``x`` and ``weight``, an empty tensor in place of one that is not needed."""
     settings = stride, padding, dilation
-    grad_x, grad_weight = BACKENDS[backend].backward(grad_out, x, weight, *settings, needs_x, needs_weight)
-    return x.new_empty(0) if grad_x is None else grad_x, weight.new_empty(0) if grad_weight is None else grad_weight
+    grad_x, grad_weight = _backend(backend, x).backward(grad_out, x, weight, *settings, needs_x, needs_weight)
+    grad_x = x.new_empty(0) if grad_x is None else grad_x.contiguous(memory_format=_format(x))
+    return grad_x, weight.new_empty(0) if grad_weight is None else grad_weight
 
 
 @involution_op.register_fake
 def _(x, weight, stride, padding, dilation, backend):
-    return x.new_empty(*x.shape[:2], *weight.shape[4:])
+    shape = *x.shape[:2], *weight.shape[4:]
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=_format(x))
 
 
 @involution_backward_op.register_fake
 def _(grad_out, x, weight, stride, padding, dilation, backend, needs_x, needs_weight):
-    return x.new_empty(x.shape if needs_x else 0), weight.new_empty(weight.shape if needs_weight else 0)
+    grad_x = torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=_format(x))
+    return grad_x if needs_x else x.new_empty(0), weight.new_empty(weight.shape if needs_weight else 0)
 
 
 def _save(ctx, inputs, output):
@@ -62,3 +80,9 @@ def _backward(ctx, grad_out):
 
 
 torch.library.register_autograd('mmext::involution', _backward, setup_context=_save)
+
+
+@register_decomposition(torch.ops.mmext.involution.default)
+def _(x, weight, stride, padding, dilation, backend):
+    """What exporters use that know standard operators only, such as ONNX's; compilers keep the operator."""
+    return involution_decomposed(x, weight, stride, padding, dilation)

@@ -1,0 +1,88 @@
+"""Say what is installed, which backends of the operators run on this machine, and why the others do not.
+
+Exits with 1 if an environment variable asks for a backend that does not run here.
+
+    mmext env
+"""
+
+import importlib.util
+import os
+import platform
+from importlib import metadata
+
+from .table import format_table
+
+HELP = 'show versions, and which operator backends run here'
+PACKAGES = 'mmengine', 'mmcv', 'mmdet', 'mmsegmentation', 'mmpose', 'mmpretrain', 'mmaction2', 'numba', 'cupy'
+
+
+def add_arguments(parser):
+    """Declare the arguments: there are none."""
+
+
+def run(args):
+    """Print the report; return 1 if the environment asks for a backend that does not run."""
+    import torch
+
+    from mmext.ops.involution.backends import ENV_VARIABLE, pick_backend
+    from mmext.version import __version__
+
+    print(f'mmext {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}')
+    print(f'torch {torch.__version__}, {torch.get_num_threads()} CPU threads, {_gpus()}')
+    versions = {name: _version(name) for name in PACKAGES}
+    print(', '.join(f'{name} {version}' for name, version in versions.items() if version))
+    missing = [name for name, version in versions.items() if version is None]
+    if missing:
+        print(f'not installed: {", ".join(missing)}')
+    print()
+    print(format_table(('involution', 'runs here', ''), backend_rows(), 'lll'))
+    devices = ['cpu', *['cuda'] * torch.cuda.is_available()]
+    try:
+        chosen = {device: pick_backend(None, torch.device(device), torch.float32) for device in devices}
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(str(error)) from error
+    setting = os.environ.get(ENV_VARIABLE)
+    source = f'{ENV_VARIABLE}={setting}' if setting else f'automatic choice ({ENV_VARIABLE} is not set)'
+    print(f'{source}: {", ".join(f"{name} for tensors on {device}" for device, name in chosen.items())}')
+
+
+def backend_rows():
+    """List the backends of involution.
+
+    Returns:
+        list[tuple[str, str, str]]: (name, 'yes' or 'no', why not), in the order of the automatic choice.
+    """
+    import torch
+
+    from mmext.ops.involution.backends import BACKENDS
+
+    rows = []
+    for name, backend in BACKENDS.items():
+        if name == 'cuda' and torch.version.cuda is not None and not torch.cuda.is_available():
+            reason = 'PyTorch finds no GPU'  # what is said of CuPy would not help
+        else:
+            reason = backend.reason_not(torch.device('cuda' if name == 'cuda' else 'cpu'), torch.float32)
+        rows.append((name, 'no' if reason else 'yes', reason or ''))
+    return rows
+
+
+def _gpus():
+    import torch
+
+    if not torch.cuda.is_available():
+        return 'no GPU'
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return f'CUDA {torch.version.cuda}: {", ".join(names)}'
+
+
+def _version(package):
+    """Find a version without an import; CuPy's wheels are named after their CUDA, mmcv-lite has no operators."""
+    names = {'cupy': ('cupy-cuda12x', 'cupy-cuda13x', 'cupy-cuda11x', 'cupy'), 'mmcv': ('mmcv', 'mmcv-lite')}
+    for name in names.get(package, (package,)):
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+        without = package == 'mmcv' and importlib.util.find_spec('mmcv._ext') is None
+        return f'{version} (without operators)' if without else version
+    return None

@@ -1,0 +1,60 @@
+"""What ``mmext env`` prints."""
+
+import pytest
+import torch
+
+from mmext.cli import env, main
+from mmext.ops.involution import backends
+
+
+def lines(capsys):
+    out, err = capsys.readouterr()
+    return out.splitlines(), err.strip()
+
+
+def test_backends_and_reasons(capsys, monkeypatch):
+    monkeypatch.delenv(backends.ENV_VARIABLE, raising=False)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr(backends, '_numba_problem', lambda: 'numba cannot be imported')
+    assert main(['env']) == 0
+    out, _ = lines(capsys)
+    assert out[1].startswith(f'torch {torch.__version__}, {torch.get_num_threads()} CPU threads, no GPU')
+    assert any(line.startswith('mmengine 0.10') for line in out)
+    assert [line.split(maxsplit=2) for line in out[-5:-1]] == [
+        ['involution', 'runs', 'here'],
+        ['cuda', 'no', 'PyTorch finds no GPU'],
+        ['cpu', 'no', 'numba cannot be imported'],
+        ['reference', 'yes'],
+    ]
+    assert out[-1] == 'automatic choice (MMEXT_INVOLUTION_BACKEND is not set): reference for tensors on cpu'
+
+
+def test_setting_is_shown(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setenv(backends.ENV_VARIABLE, 'reference')
+    assert main(['env']) == 0
+    assert lines(capsys)[0][-1] == 'MMEXT_INVOLUTION_BACKEND=reference: reference for tensors on cpu'
+
+
+@pytest.mark.parametrize(
+    ('setting', 'message'),
+    [
+        ('gpu', 'MMEXT_INVOLUTION_BACKEND=gpu is unknown; choose one of cuda, cpu, reference, or leave it out'),
+        (
+            'cuda',
+            'MMEXT_INVOLUTION_BACKEND=cuda cannot run here: x is on cpu, not on a CUDA device; leave it out for the '
+            'automatic choice',
+        ),
+    ],
+)
+def test_setting_that_does_not_run(setting, message, capsys, monkeypatch):
+    monkeypatch.setenv(backends.ENV_VARIABLE, setting)
+    assert main(['env']) == 1
+    assert lines(capsys)[1] == f'mmext env: error: {message}'
+
+
+def test_no_toolbox_is_imported(monkeypatch):
+    monkeypatch.setattr(env.metadata, 'version', lambda name: '1.0')
+    assert env._version('mmdet') == '1.0'
+    monkeypatch.setattr(env.importlib.util, 'find_spec', lambda name: None)
+    assert env._version('mmcv') == '1.0 (without operators)'

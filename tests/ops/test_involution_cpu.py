@@ -1,0 +1,78 @@
+"""What only the compiled CPU backend has: its threads and what it keeps on disk."""
+
+import numba
+import pytest
+import torch
+
+from mmext.ops import involution
+from mmext.ops.involution.cpu import pixels, rows, threads
+
+KERNELS = rows._forward32, rows._grad_x32, rows._grad_weight32, pixels._forward32
+
+
+def run():
+    """Results large enough for several threads, of all kernels."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 32, 24, 25, generator=generator).requires_grad_()
+    weight = torch.randn(2, 2, 7, 7, 24, 25, generator=generator).requires_grad_()
+    out = involution(x, weight, backend='cpu')
+    by_pixel = involution(
+        x.to(memory_format=torch.channels_last),
+        weight.flatten(1, 3).to(memory_format=torch.channels_last).unflatten(1, (2, 7, 7)),
+        backend='cpu',
+    )
+    return out, by_pixel, *torch.autograd.grad(out.square().sum(), (x, weight))
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures('two_threads')
+def test_openmp_and_python_threads_agree(monkeypatch):
+    counts = []
+
+    def counted(threads_at_once):
+        def parallel(function, data, count, flags):
+            counts.append(count)
+            return threads_at_once(function, data, count, flags)
+
+        return lambda: parallel
+
+    openmp = threads._openmp()
+    assert openmp is not None  # of the PyTorch for Linux
+    monkeypatch.setattr(threads, '_openmp', counted(openmp))
+    expected = run()
+    assert counts == [2, 2, 2, 2]
+    monkeypatch.setattr(threads, '_openmp', lambda: None)
+    submitted = []
+    submit = threads.ThreadPoolExecutor.submit
+    monkeypatch.setattr(
+        threads.ThreadPoolExecutor, 'submit', lambda self, *args: submitted.append(args) or submit(self, *args)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(expected, run()))
+    assert len(submitted) == 4
+
+
+def test_channels_last_networks_stay_in_their_format(monkeypatch):
+    def refuse(*args):
+        raise AssertionError('copied into the other format')
+
+    monkeypatch.setattr(rows, 'involution_forward', refuse)
+    x = torch.randn(2, 32, 9, 9).to(memory_format=torch.channels_last)
+    weight = torch.randn(2, 98, 9, 9).to(memory_format=torch.channels_last).unflatten(1, (2, 7, 7))
+    out = involution(x, weight, backend='cpu')
+    assert out.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    'kernel', KERNELS, ids=lambda kernel: f'{kernel.__module__.rpartition(".")[2]}{kernel.__name__}'
+)
+def test_compiled_code_is_kept_on_disk(kernel):
+    threads._compiled(kernel)
+    again = numba.cfunc(numba.types.void(numba.types.voidptr), cache=True)(kernel)
+    assert again.cache_hits == 1
