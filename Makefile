@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo bench test lint format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -14,6 +14,11 @@ setup:  ## install the tested stack and mmext into .venv (15 to 25 minutes once,
 
 demo: setup  ## train a network on data made here, test it, draw what it finds; TASK=cls, det, ins or seg (default det)
 	@$(BIN)/python tools/demo.py $(TASK)
+
+bench: setup  ## measure speed and memory against other forms (about half an hour), update docs/benchmarks
+	@$(BIN)/python tools/benchmarks/involution.py
+	@$(BIN)/python tools/benchmarks/rednet.py
+	@$(BIN)/python tools/benchmarks/plot.py
 
 test: setup  ## run the test suite
 	@$(BIN)/python -m pytest tests
