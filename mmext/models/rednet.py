@@ -80,7 +80,7 @@ class RedNet(ResNetSkeleton):
         """Return conv 3x3 / 2, involution, conv 3x3, max pooling / 2, with norms and ReLUs between them."""
         half = stem_channels // 2
         norm_after = self._involution_cfg['norm_cfg'] or dict(type='BN')
-        return nn.Sequential(
+        stem = nn.Sequential(
             ConvModule(in_channels, half, 3, stride=2, padding=1, norm_cfg=norm_cfg),
             Involution(half, self.stem_kernel, **self._involution_cfg),
             build_norm_layer(norm_after, half)[1],
@@ -88,6 +88,7 @@ class RedNet(ResNetSkeleton):
             ConvModule(half, stem_channels, 3, padding=1, norm_cfg=norm_cfg),
             nn.MaxPool2d(3, stride=2, padding=1),
         )
+        return dict(stem=stem)
 
     def make_spatial(self, channels, stride, dilation):
         """Return the involution of one block."""

@@ -7,7 +7,8 @@
     block:  x -> conv1 1x1 -> bn1 -> relu -> conv2 (spatial operator) -> bn2 -> relu -> conv3 1x1 -> bn3 -> (+) -> relu
             `-------------------------------- [downsample] ----------------------------------------------'
 
-A family subclasses :class:`ResNetSkeleton`, builds its stem and says which module stands for ``conv2``.
+A family subclasses :class:`ResNetSkeleton`, builds its stem and says which module stands for ``conv2``, or which
+convolutions a block has altogether.
 """
 
 from mmcv.cnn import build_conv_layer, build_norm_layer
@@ -16,63 +17,46 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ['Bottleneck', 'ResNetSkeleton']
+__all__ = ['ResNetSkeleton', 'ResidualBlock']
 
 
-class Bottleneck(BaseModule):
-    """Residual block 1x1, spatial operator, 1x1, with the published key names of ResNet.
+class ResidualBlock(BaseModule):
+    """Convolutions, a norm after each and a ReLU between them, beside a shortcut, with ResNet's published key names.
 
     Source: "Deep Residual Learning for Image Recognition" (CVPR 2016), figure 5.
 
     Args:
-        in_channels (int): Input channels.
-        mid_channels (int): Channels of the spatial operator.
-        out_channels (int): Output channels.
-        spatial (nn.Module): The spatial operator [N, mid, H, W] -> [N, mid, H', W'], its stride inside.
-        conv1_stride (int): Stride of the first 1x1 convolution, in pixels. Default: 1.
+        convs (Sequence[nn.Module]): The convolutions, ``conv1`` and following; the block's stride is theirs.
+        channels (Sequence[int]): Output channels of each.
         downsample (nn.Module, optional): Shortcut where shapes change. Default: None, the identity.
-        conv_cfg (dict, optional): Type of the 1x1 convolutions. Default: None, ``Conv2d``.
         norm_cfg (dict): Type of the norms. Default: ``dict(type='BN')``.
         with_cp (bool): Recompute activations in the backward pass to save memory. Default: False.
         init_cfg (dict, optional): mmengine initialisation. Default: None.
     """
 
-    def __init__(
-        self,
-        in_channels,
-        mid_channels,
-        out_channels,
-        spatial,
-        conv1_stride=1,
-        downsample=None,
-        conv_cfg=None,
-        norm_cfg=dict(type='BN'),
-        with_cp=False,
-        init_cfg=None,
-    ):
+    def __init__(self, convs, channels, downsample=None, norm_cfg=dict(type='BN'), with_cp=False, init_cfg=None):
         super().__init__(init_cfg)
         self.with_cp = with_cp
-        self.conv1 = build_conv_layer(conv_cfg, in_channels, mid_channels, 1, stride=conv1_stride, bias=False)
-        self.norm1_name, norm1 = build_norm_layer(norm_cfg, mid_channels, postfix=1)
-        self.add_module(self.norm1_name, norm1)
-        self.conv2 = spatial
-        self.norm2_name, norm2 = build_norm_layer(norm_cfg, mid_channels, postfix=2)
-        self.add_module(self.norm2_name, norm2)
-        self.conv3 = build_conv_layer(conv_cfg, mid_channels, out_channels, 1, bias=False)
-        self.norm3_name, norm3 = build_norm_layer(norm_cfg, out_channels, postfix=3)
-        self.add_module(self.norm3_name, norm3)
+        self.layer_names = []
+        for number, (conv, width) in enumerate(zip(convs, channels), 1):
+            norm_name, norm = build_norm_layer(norm_cfg, width, postfix=number)
+            self.layer_names.append((f'conv{number}', norm_name))
+            self.add_module(f'conv{number}', conv)
+            self.add_module(norm_name, norm)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = downsample
 
     @property
     def last_norm(self):
         """nn.Module: The norm whose weight starts at zero under ``zero_init_residual``."""
-        return getattr(self, self.norm3_name)
+        return getattr(self, self.layer_names[-1][1])
 
     def _branch_and_shortcut(self, x):
-        out = self.relu(getattr(self, self.norm1_name)(self.conv1(x)))
-        out = self.relu(getattr(self, self.norm2_name)(self.conv2(out)))
-        out = self.last_norm(self.conv3(out))
+        out = x
+        for conv, norm in self.layer_names:
+            out = getattr(self, norm)(getattr(self, conv)(out))
+            if norm != self.layer_names[-1][1]:
+                out = self.relu(out)
         return out + (x if self.downsample is None else self.downsample(x))
 
     def forward(self, x):
@@ -90,10 +74,10 @@ class Bottleneck(BaseModule):
 
 
 class ResNetSkeleton(BaseModule):
-    """Stem and up to four stages of bottleneck blocks with a pluggable spatial operator.
+    """Stem and up to four stages of residual blocks with a pluggable spatial operator.
 
-    Subclasses set ``arch_settings`` (depth -> blocks per stage) and implement :meth:`make_stem` (a module of stride 4
-    or less that ends in ``stem_channels``) and :meth:`make_spatial`.
+    Subclasses set ``arch_settings`` (depth -> blocks per stage) and implement :meth:`make_stem` (modules of stride 4
+    or less that end in ``stem_channels``) and :meth:`make_spatial`, or :meth:`make_convs` for other blocks.
 
     Args:
         depth (int): One of ``arch_settings``.
@@ -177,9 +161,14 @@ class ResNetSkeleton(BaseModule):
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.zero_init_residual = zero_init_residual
-        self._block_cfg = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, with_cp=with_cp)
+        self._conv_cfg = conv_cfg
+        self._block_cfg = dict(norm_cfg=norm_cfg, with_cp=with_cp)
 
-        self.stem = self.make_stem(in_channels, stem_channels, norm_cfg)
+        self.style = style
+        self.stem_names = []
+        for name, module in self.make_stem(in_channels, stem_channels, norm_cfg).items():
+            self.stem_names.append(name)
+            self.add_module(name, module)
         self.stage_names = []
         channels = stem_channels
         for stage in range(num_stages):
@@ -189,7 +178,7 @@ class ResNetSkeleton(BaseModule):
                 stride = strides[stage] if block == 0 else 1
                 out_channels = mid_channels * expansion
                 blocks.append(
-                    self._make_block(channels, mid_channels, out_channels, stride, dilations[stage], style, avg_down)
+                    self._make_block(channels, mid_channels, out_channels, stride, dilations[stage], avg_down)
                 )
                 channels = out_channels
             self.stage_names.append(f'layer{stage + 1}')
@@ -198,27 +187,37 @@ class ResNetSkeleton(BaseModule):
         self._freeze_stages()
 
     def make_stem(self, in_channels, stem_channels, norm_cfg):
-        """Return the module that turns the image into ``stem_channels`` maps."""
+        """Return the modules, by name and in order, that turn the image into ``stem_channels`` maps."""
         raise NotImplementedError
 
     def make_spatial(self, channels, stride, dilation):
         """Return the spatial operator of one block, ``channels`` in and out."""
         raise NotImplementedError
 
-    def _make_block(self, in_channels, mid_channels, out_channels, stride, dilation, style, avg_down):
+    def make_convs(self, in_channels, mid_channels, out_channels, stride, dilation):
+        """Return the convolutions of one block, and the output channels of each."""
+        conv_cfg = self._conv_cfg
+        conv1_stride, spatial_stride = (1, stride) if self.style == 'pytorch' else (stride, 1)
+        convs = [
+            build_conv_layer(conv_cfg, in_channels, mid_channels, 1, stride=conv1_stride, bias=False),
+            self.make_spatial(mid_channels, spatial_stride, dilation),
+            build_conv_layer(conv_cfg, mid_channels, out_channels, 1, bias=False),
+        ]
+        return convs, (mid_channels, mid_channels, out_channels)
+
+    def _make_block(self, in_channels, mid_channels, out_channels, stride, dilation, avg_down):
         downsample = None
         if stride != 1 or in_channels != out_channels:
             downsample = self._make_downsample(in_channels, out_channels, stride, avg_down)
-        conv1_stride, spatial_stride = (1, stride) if style == 'pytorch' else (stride, 1)
-        spatial = self.make_spatial(mid_channels, spatial_stride, dilation)
-        return Bottleneck(in_channels, mid_channels, out_channels, spatial, conv1_stride, downsample, **self._block_cfg)
+        convs, channels = self.make_convs(in_channels, mid_channels, out_channels, stride, dilation)
+        return ResidualBlock(convs, channels, downsample, **self._block_cfg)
 
     def _make_downsample(self, in_channels, out_channels, stride, avg_down):
         layers = []
         if avg_down and stride != 1:
             layers.append(nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False))
             stride = 1
-        layers.append(build_conv_layer(self._block_cfg['conv_cfg'], in_channels, out_channels, 1, stride, bias=False))
+        layers.append(build_conv_layer(self._conv_cfg, in_channels, out_channels, 1, stride, bias=False))
         layers.append(build_norm_layer(self._block_cfg['norm_cfg'], out_channels)[1])
         return nn.Sequential(*layers)
 
@@ -229,13 +228,14 @@ class ResNetSkeleton(BaseModule):
         configs = self.init_cfg if isinstance(self.init_cfg, (list, tuple)) else [self.init_cfg]
         if first_time and self.zero_init_residual and not any('checkpoint' in cfg for cfg in configs):
             for module in self.modules():
-                if isinstance(module, Bottleneck):
+                if isinstance(module, ResidualBlock):
                     constant_init(module.last_norm, 0)
 
     def _freeze_stages(self):
         if self.frozen_stages < 0:
             return
-        for part in (self.stem, *(getattr(self, name) for name in self.stage_names[: self.frozen_stages])):
+        for name in (*self.stem_names, *self.stage_names[: self.frozen_stages]):
+            part = getattr(self, name)
             part.eval()
             part.requires_grad_(False)
 
@@ -265,7 +265,8 @@ class ResNetSkeleton(BaseModule):
         Returns:
             tuple[Tensor]: The outputs of the stages in ``out_indices``, in ascending order.
         """
-        x = self.stem(x)
+        for name in self.stem_names:
+            x = getattr(self, name)(x)
         outs = []
         for index, name in enumerate(self.stage_names):
             x = getattr(self, name)(x)

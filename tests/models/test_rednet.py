@@ -5,7 +5,7 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 
 from mmext.models import RedNet
-from mmext.models.resnet_skeleton import Bottleneck
+from mmext.models.resnet_skeleton import ResidualBlock
 
 # 3 in the published classification code, which most golden cases come from
 STEM_KERNEL = {'rednet50_det': 7}
@@ -124,7 +124,7 @@ def test_recomputation_gives_equal_outputs_and_gradients():
 def test_initialisation():
     model = narrow()
     model.init_weights()
-    blocks = [module for module in model.modules() if isinstance(module, Bottleneck)]
+    blocks = [module for module in model.modules() if isinstance(module, ResidualBlock)]
     assert len(blocks) == 8
     for block in blocks:
         assert (block.last_norm.weight == 0).all()

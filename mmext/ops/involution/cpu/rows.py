@@ -292,16 +292,21 @@ def involution_backward(grad_out, x, weight, stride, padding, dilation, needs_x=
         tuple[Tensor or None, Tensor or None]: Gradients of the shapes of ``x`` and ``weight``; None where not wanted.
     """
     layout = _Layout(x, weight, stride, padding, dilation)
-    double = layout.dtype == torch.float64
     grad = layout.whole(grad_out)
-    grad_x = grad_weight = None
-    if needs_x:
-        flat = layout.zeros()
-        blocks = _blocks.py_func(x.shape[1] // layout.groups)
-        layout.run(_grad_x64 if double else _grad_x32, blocks, flat, grad, layout.whole(weight))
-        grad_x = layout.join(flat, x.dtype)
-    if needs_weight:
-        out = torch.empty(weight.shape, dtype=layout.dtype)
-        layout.run(_grad_weight64 if double else _grad_weight32, layout.rows, out, layout.split(x), grad)
-        grad_weight = out.to(weight.dtype)
-    return grad_x, grad_weight
+    # one after the other, so that only one of them holds a padded map at a time
+    grad_x = _grad_x(layout, grad, layout.whole(weight), x.dtype) if needs_x else None
+    return grad_x, _grad_weight(layout, grad, x, weight) if needs_weight else None
+
+
+def _grad_x(layout, grad, weight, dtype):
+    flat = layout.zeros()
+    blocks = _blocks.py_func(layout.x_shape[1] // layout.groups)
+    layout.run(_grad_x64 if layout.dtype == torch.float64 else _grad_x32, blocks, flat, grad, weight)
+    return layout.join(flat, dtype)
+
+
+def _grad_weight(layout, grad, x, weight):
+    out = torch.empty(weight.shape, dtype=layout.dtype)
+    kernel = _grad_weight64 if layout.dtype == torch.float64 else _grad_weight32
+    layout.run(kernel, layout.rows, out, layout.split(x), grad)
+    return out.to(weight.dtype)
