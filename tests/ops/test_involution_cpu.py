@@ -1,5 +1,9 @@
 """What only the compiled CPU backend has: its threads and what it keeps on disk."""
 
+import os
+import subprocess
+import sys
+
 import numba
 import pytest
 import torch
@@ -76,3 +80,36 @@ def test_compiled_code_is_kept_on_disk(kernel):
     threads._compiled(kernel)
     again = numba.cfunc(numba.types.void(numba.types.voidptr), cache=True)(kernel)
     assert again.cache_hits == 1
+
+
+STEPS = """
+import sys
+import torch
+from mmext.ops import involution
+torch.manual_seed(0)
+dtype = getattr(torch, sys.argv[1])
+x = torch.randn(1, 4, 9, 8, dtype=dtype, requires_grad=True)
+weight = torch.randn(1, 2, 3, 3, 9, 8, dtype=dtype, requires_grad=True)
+for name in sys.argv[2:]:
+    results = []
+    for backend in ('cpu', 'reference'):
+        if name == 'pixels':
+            last = dict(memory_format=torch.channels_last)
+            maps = weight.flatten(1, 3).to(**last).unflatten(1, (2, 3, 3))
+            results.append(involution(x.to(**last), maps, backend=backend))
+        else:
+            out = involution(x, weight, backend=backend)
+            wanted = dict(forward=(), grad_x=(x,), grad_weight=(weight,))[name]
+            results.append(torch.autograd.grad(out.sum(), wanted)[0] if wanted else out)
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
+"""
+
+
+def test_kernels_compiled_in_different_processes_do_not_mix(tmp_path):
+    """Each process finds some kernels on disk and compiles another; functions of one name would be confused."""
+    env = {**os.environ, 'NUMBA_CACHE_DIR': str(tmp_path)}
+    names = ['grad_weight', 'forward', 'pixels', 'grad_x']
+    for count in range(1, len(names) + 1):
+        command = [sys.executable, '-W', 'ignore', '-c', STEPS, 'float32', *names[:count]]
+        subprocess.run(command, check=True, env=env)
+        subprocess.run([*command[:6], *reversed(names[:count])], check=True, env=env)

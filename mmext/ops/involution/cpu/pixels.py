@@ -11,7 +11,7 @@ import torch
 from llvmlite import ir
 from numba.core import cgutils
 
-from .threads import make_worker, run_kernel
+from .threads import compiled_as, make_worker, run_kernel
 from .vectors import make_intrinsic
 
 __all__ = ['involution_forward', 'pixel_major']
@@ -43,17 +43,18 @@ def _emit_pixel(runs, block):
 def _channels(bits):
     """Make a function for the channels of a group: runs of 16, then what is left in runs of 8, 4, 2 and 1."""
 
-    @numba.njit
+    @compiled_as(f'channels{bits}_0')
     def rest(full, out, x, w, offsets, o, ix, s, iw, sw, u0, u1, v0, v1, taps, channels):
         pass
 
     for lanes in (1, 2, 4, 8, 16):
-        rest = _channels_in_runs(lanes, *(make_intrinsic(lanes, n, _emit_pixel, bits) for n in (BLOCK, 1)), rest)
+        block, single = (make_intrinsic(lanes, size, _emit_pixel, bits) for size in (BLOCK, 1))
+        rest = _channels_in_runs(f'channels{bits}_{lanes}', lanes, block, single, rest)
     return rest
 
 
-def _channels_in_runs(lanes, block, single, rest):
-    @numba.njit
+def _channels_in_runs(name, lanes, block, single, rest):
+    @compiled_as(name)
     def channels_in_runs(full, out, x, w, offsets, o, ix, s, iw, sw, u0, u1, v0, v1, taps, channels):
         while channels >= lanes:
             if full:
@@ -76,7 +77,7 @@ def _taps_inside(start, size, dilation, taps):
 def _forward_worker(bits):
     group_channels = _channels(bits)
 
-    @numba.njit
+    @compiled_as(f'pixels_forward{bits}')
     def forward(task, numbers):
         out, x, w, offsets = numbers[0], numbers[1], numbers[2], numbers[3]
         height, width, groups, channels = numbers[4], numbers[5], numbers[6], numbers[7]

@@ -22,7 +22,7 @@ import torch
 from llvmlite import ir
 from numba.core import cgutils
 
-from .threads import make_worker, run_kernel
+from .threads import compiled_as, make_worker, run_kernel
 from .vectors import make_intrinsic
 
 __all__ = ['involution_backward', 'involution_forward']
@@ -70,18 +70,20 @@ def _emit_grad_x(runs, block):
 
 def _rows(emit, bits):
     """Make a function for a whole row: runs of 16 columns, then what is left in runs of 8, 4, 2 and 1."""
+    name = f'rows{emit.__name__}{bits}'
 
-    @numba.njit
+    @compiled_as(f'{name}_0')
     def rest(full, a, b, c, offsets, i0, i1, i2, i3, i4, i5, count, columns):
         pass
 
     for lanes in (1, 2, 4, 8, 16):
-        rest = _row(lanes, make_intrinsic(lanes, BLOCK, emit, bits), make_intrinsic(lanes, 1, emit, bits), rest)
+        block, single = (make_intrinsic(lanes, size, emit, bits) for size in (BLOCK, 1))
+        rest = _row(f'{name}_{lanes}', lanes, block, single, rest)
     return rest
 
 
-def _row(lanes, block, single, rest):
-    @numba.njit
+def _row(name, lanes, block, single, rest):
+    @compiled_as(name)
     def row(full, a, b, c, offsets, i0, i1, i2, i3, i4, i5, count, columns):
         while columns >= lanes:
             if full:
@@ -107,7 +109,7 @@ def _blocks(channels):
 def _forward_worker(bits):
     row = _rows(_emit_forward, bits)
 
-    @numba.njit
+    @compiled_as(f'rows_forward{bits}')
     def task(n, numbers):
         out, x, w, offsets = numbers[0], numbers[1], numbers[2], numbers[3]
         channels, rows, columns, taps, row_step, channel_step = _geometry(numbers)
@@ -128,7 +130,7 @@ def _forward_worker(bits):
 def _grad_weight_worker(bits):
     row = _rows(_emit_grad_weight, bits)
 
-    @numba.njit
+    @compiled_as(f'rows_grad_weight{bits}')
     def task(n, numbers):
         grad_w, x, grad, offsets = numbers[0], numbers[1], numbers[2], numbers[3]
         channels, rows, columns, taps, row_step, channel_step = _geometry(numbers)
@@ -150,7 +152,7 @@ def _grad_weight_worker(bits):
 def _grad_x_worker(bits):
     row = _rows(_emit_grad_x, bits)
 
-    @numba.njit
+    @compiled_as(f'rows_grad_x{bits}')
     def task(n, numbers):
         grad_x, grad, w, offsets = numbers[0], numbers[1], numbers[2], numbers[3]
         channels, rows, columns, taps, row_step, channel_step = _geometry(numbers)

@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-__all__ = ['make_worker', 'run_kernel']
+__all__ = ['compiled_as', 'make_worker', 'run_kernel']
 
 THREAD_PRODUCTS = 200_000  # about 20 microseconds of one thread; less is not worth waking another
 CHUNKS = 8  # that a thread takes, one after the other
@@ -38,6 +38,26 @@ def _take(typing, data, count):
     return types.int64(types.voidptr, types.int64), codegen
 
 
+def compiled_as(name):
+    """Compile a function that is made several times, under a name that no other has.
+
+    numba keeps compiled code on disk by kernel, with all that the kernel calls inside. Code of two processes meets when
+    one kernel comes from the disk and another is compiled, and functions of one name are then taken for the same.
+
+    Args:
+        name (str): The name; functions that differ need names that differ.
+
+    Returns:
+        Callable: A decorator.
+    """
+
+    def decorate(function):
+        function.__name__ = function.__qualname__ = name
+        return numba.njit(function)
+
+    return decorate
+
+
 def make_worker(task):
     """Make the body of a kernel.
 
@@ -49,7 +69,7 @@ def make_worker(task):
         Callable: Compiled function ``worker(data)`` that does tasks while there are any left.
     """
 
-    @numba.njit
+    @compiled_as(f'{task.__name__}_worker')
     def worker(data):
         numbers = numba.carray(data, MOST, numba.int64)
         tasks, chunk = numbers[1], numbers[2]
