@@ -106,10 +106,10 @@ for name in sys.argv[2:]:
 
 
 def test_kernels_compiled_in_different_processes_do_not_mix(tmp_path):
-    """Each process finds some kernels on disk and compiles another; functions of one name would be confused."""
+    """Each process finds some kernels on disk and compiles another, which the next one finds."""
+    command = [sys.executable, '-W', 'ignore', '-c', STEPS, 'float32']
     env = {**os.environ, 'NUMBA_CACHE_DIR': str(tmp_path)}
-    names = ['grad_weight', 'forward', 'pixels', 'grad_x']
+    names = ['forward', 'grad_x', 'grad_weight', 'pixels']
     for count in range(1, len(names) + 1):
-        command = [sys.executable, '-W', 'ignore', '-c', STEPS, 'float32', *names[:count]]
-        subprocess.run(command, check=True, env=env)
-        subprocess.run([*command[:6], *reversed(names[:count])], check=True, env=env)
+        subprocess.run([*command, *names[:count]], check=True, env=env)
+    subprocess.run([*command, *reversed(names)], check=True, env=env)
