@@ -14,7 +14,7 @@ from mmext.version import __version__
 
 __all__ = ['main']
 
-COMMANDS = ('complexity', 'convert', 'env', 'models')
+COMMANDS = ('complexity', 'convert', 'env', 'models', 'pattern')
 USER_ERRORS = (ValueError, LookupError, OSError, ImportError)
 
 
