@@ -17,7 +17,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 __all__ = ['config_path', 'get_config', 'get_entry', 'get_model', 'list_models']
 
-EXTRAS = {'mmdet': 'det', 'mmpretrain': 'cls', 'mmseg': 'seg'}
+EXTRAS = {'mmdet': 'det', 'mmpose': 'pose', 'mmpretrain': 'cls', 'mmseg': 'seg'}
 
 
 @functools.cache

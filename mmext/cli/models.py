@@ -60,8 +60,8 @@ def table(entries):
                 entry['Name'],
                 entry['Toolbox'],
                 entry['Results'][-1]['Task'],
-                str(published['params_m']),
-                str(published['flops_g']),
+                str(published.get('params_m', '')),
+                str(published.get('flops_g', '')),
                 ', '.join(figures),
             )
         )

@@ -37,6 +37,10 @@ def _run_classifier(model, images, run_part):
     run_part('head', _features(model, images, run_part))
 
 
+def _run_pose_estimator(model, images, run_part):
+    run_part('head', _features(model, images, run_part))
+
+
 def _run_single_stage_detector(model, images, run_part):
     run_part('bbox_head', _features(model, images, run_part))
 
@@ -72,6 +76,7 @@ KINDS = {
     'mmpretrain.ImageClassifier': Kind(
         'image classifier of mmpretrain', _run_classifier, shape=(224, 224), leave_out=('head',)
     ),
+    'mmpose.BottomupPoseEstimator': Kind('bottom-up pose estimator of mmpose', _run_pose_estimator, shape=(640, 640)),
     'mmdet.TwoStageDetector': Kind(
         'two-stage detector of mmdet', _run_two_stage_detector, shape=(800, 1280), trainable_only=True
     ),

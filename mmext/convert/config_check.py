@@ -2,14 +2,14 @@
 
 import torch
 
-from .comparison import differences, stem_hint
+from .comparison import differences, run_differences, stem_hint
 from .report import ConversionError
 
 __all__ = ['check_against_config']
 
 
 def check_against_config(state_dict, report, config, cfg_options=None, allow_missing=False):
-    """Compare every key and shape with the model that a config builds, without memory for its weights.
+    """Compare every key, shape and run of channels with the model that a config builds, without memory for its weights.
 
     Args:
         state_dict (dict[str, Tensor]): As :func:`mmext.convert.convert` returns it.
@@ -19,7 +19,8 @@ def check_against_config(state_dict, report, config, cfg_options=None, allow_mis
         allow_missing (bool): Accept keys of the model that the state dict lacks. Default: False.
 
     Raises:
-        ConversionError: If keys or shapes differ; the message names them, and the setting where it is the stem kernel.
+        ConversionError: If keys, shapes or the runs of inception convolutions differ; the message names them, and the
+            setting where it is the stem kernel or the pattern.
         OSError: If there is no such config.
         ImportError: If its toolbox is not installed.
     """
@@ -32,10 +33,13 @@ def check_against_config(state_dict, report, config, cfg_options=None, allow_mis
         raise ConversionError(f'{config} has no model; give the config of a whole network')
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     with torch.device('meta'):
-        wanted = {key: tuple(value.shape) for key, value in MODELS.build(cfg.model).state_dict().items()}
+        model = MODELS.build(cfg.model)
+    wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
 
     report.missing += [key for key in wanted if key not in state_dict and key not in report.missing]
     faults = differences(state_dict, wanted, allow_missing=allow_missing)
+    unlike, run_hint = run_differences(state_dict, model, report)
+    faults += unlike
     if faults:
-        hint = stem_hint(state_dict, wanted, report) or 'choose the config of this very network'
+        hint = stem_hint(state_dict, wanted, report) or run_hint or 'choose the config of this very network'
         raise ConversionError(f'the checkpoint does not fit {config}: {"; ".join(faults)}; {hint}')

@@ -3,21 +3,27 @@
 import difflib
 from importlib import import_module
 
+import torch
+
 from .comparison import differences
-from .reading import dataset_meta, load_content, state_dict_of
-from .report import ConversionError
+from .reading import dataset_meta, load_content, runs_of, state_dict_of
+from .report import ConversionError, name_keys
 
 __all__ = ['SOURCES', 'convert']
 
 # Name of a format -> the module that knows it. Such a module has a function ``plan(state_dict)`` that returns a
-# report, all but its missing keys, and the keys and shapes of the network that the checkpoint describes.
-SOURCES = {'involution': 'mmext.convert.involution'}
+# report, all but its missing keys, and the keys and shapes of the network that the checkpoint describes. Where several
+# keys of the checkpoint are mapped to one of ours, their tensors are joined along the first dimension, in the order of
+# the report. With ``KEEPS_RUNS = True`` its reports note runs (see ConversionReport), which a converted file has in its
+# meta, and converting that once more calls ``plan(state_dict, runs)``.
+SOURCES = {'involution': 'mmext.convert.involution', 'ic-conv': 'mmext.convert.ic_conv'}
 
 
 def convert(path_or_mapping, source, allow_missing=False):
     """Convert a checkpoint of an original project into a state dict of this package's networks.
 
-    Source of the formats: the projects themselves; for ``'involution'`` see :mod:`mmext.convert.involution`.
+    Source of the formats: the projects themselves; see :mod:`mmext.convert.involution` and
+    :mod:`mmext.convert.ic_conv`.
 
     Args:
         path_or_mapping (str, Path or Mapping): See :func:`mmext.convert.read_checkpoint`.
@@ -31,8 +37,8 @@ def convert(path_or_mapping, source, allow_missing=False):
     Raises:
         ConversionError: If the format is unknown, the checkpoint cannot be read (see
             :func:`mmext.convert.read_checkpoint`), is of another architecture, has keys that are neither mapped nor
-            known to be of no use, has a tensor of the wrong shape, or lacks keys and ``allow_missing`` is False. The
-            message names the keys.
+            known to be of no use, has a tensor of the wrong shape or parts of one that do not fit together, or lacks
+            keys and ``allow_missing`` is False. The message names the keys.
         OSError: If there is no such file.
 
     Examples:
@@ -47,8 +53,10 @@ def convert(path_or_mapping, source, allow_missing=False):
     content, name = load_content(path_or_mapping)
     found = state_dict_of(content, name)
     try:
-        report, expected = import_module(SOURCES[source]).plan(found)
-        state_dict = {ours: found[key].detach().cpu() for key, ours in report.mapped.items()}
+        module = import_module(SOURCES[source])
+        runs = runs_of(content, source) if getattr(module, 'KEEPS_RUNS', False) else {}
+        report, expected = module.plan(found, runs) if runs else module.plan(found)
+        state_dict = _join(found, report.mapped)
         report.dataset_meta = dataset_meta(content)
         report.missing = [key for key in expected if key not in state_dict]
         _check_total(found, state_dict, expected, report, allow_missing)
@@ -57,15 +65,33 @@ def convert(path_or_mapping, source, allow_missing=False):
     return state_dict, report
 
 
+def _join(found, mapped):
+    parts = {}
+    for key, ours in mapped.items():
+        parts.setdefault(ours, []).append(key)
+    state_dict = {}
+    for ours, keys in parts.items():
+        tensors = [found[key].detach().cpu() for key in keys]
+        shapes = {key: list(found[key].shape) for key in keys}
+        first = shapes[keys[0]]
+        wrong = [f'{key} {shape}' for key, shape in shapes.items() if not shape or shape[1:] != first[1:]]
+        if len(keys) > 1 and wrong:
+            raise ConversionError(
+                f'the parts of {ours} do not fit together: beside {keys[0]} {first}, all dimensions but the first must '
+                f'be equal, not {name_keys(wrong)}; give an undamaged checkpoint'
+            )
+        state_dict[ours] = torch.cat(tensors) if len(keys) > 1 else tensors[0]
+    return state_dict
+
+
 def _check_total(found, state_dict, expected, report, allow_missing):
     unknown = [key for key in found if key not in report.mapped and key not in report.dropped]
     faults = differences(state_dict, expected, surplus=unknown, allow_missing=allow_missing)
     if faults:
-        settings = ', '.join(f'{key}={value!r}' for key, value in report.architecture.items())
         without = (
             '; --allow-missing (allow_missing=True) goes on without' if report.missing and not allow_missing else ''
         )
         raise ConversionError(
-            f'{"; ".join(faults)}. Read as {report.source} with {settings}. Give the whole checkpoint, as published or '
-            f'saved by the original code{without}'
+            f'{"; ".join(faults)}. Read as {report.source} with {report.settings}. Give the whole checkpoint, '
+            f'as published or saved by the original code{without}'
         )

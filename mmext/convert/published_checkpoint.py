@@ -7,7 +7,7 @@ from mmengine.model import update_init_info
 
 from mmext.registry import WEIGHT_INITIALIZERS
 
-from .comparison import differences, stem_hint
+from .comparison import differences, run_differences, stem_hint
 from .conversion import convert
 from .report import ConversionError, name_keys
 
@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 class PublishedCheckpoint:
     """``init_cfg`` that converts a published checkpoint in memory and loads it strictly into a module.
 
-    Every key of the module is filled by a tensor of its shape. Keys of stages that the module leaves out
-    (``num_stages``) stay unused. The module and all in it then count as initialised, so that no other initialisation
-    touches them; in a list of several, give this one last.
+    Every key of the module is filled by a tensor of its shape, and the runs of its inception convolutions are those of
+    the checkpoint. Keys of stages that the module leaves out (``num_stages``) stay unused. The module and all in it
+    then count as initialised, so that no other initialisation touches them; in a list of several, give this one last.
 
     Args:
         source (str): Format of the checkpoint, see :func:`mmext.convert.convert`.
@@ -32,7 +32,7 @@ class PublishedCheckpoint:
 
     Raises:
         ConversionError: When it runs: if the file cannot be converted, has nothing under ``prefix``, or does not fill
-            the module; the message names the keys.
+            the module, or has other runs; the message names the keys.
         OSError: When it runs: if there is no such file.
 
     Examples:
@@ -69,9 +69,14 @@ class PublishedCheckpoint:
             part = {key: value for key, value in part.items() if key not in unbuilt}
         wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
         faults = differences(part, wanted)
+        unlike, run_hint = run_differences(part, module, report, self.prefix)
+        faults += unlike
         if faults:
-            hint = stem_hint(part, wanted, report) or (
-                'correct the prefix or the settings; to load a part of a network, run `mmext convert` and use load_from'
+            hint = (
+                stem_hint(part, wanted, report)
+                or run_hint
+                or 'correct the prefix or the settings; to load a part of a network, run `mmext convert` and use '
+                'load_from'
             )
             raise ConversionError(
                 f'{self.checkpoint} with prefix={self.prefix or None!r} does not fill {type(module).__name__}: '

@@ -8,7 +8,7 @@ import torch
 
 from .report import ConversionError, name_keys
 
-__all__ = ['dataset_meta', 'load_content', 'read_checkpoint', 'state_dict_of']
+__all__ = ['dataset_meta', 'load_content', 'read_checkpoint', 'runs_of', 'state_dict_of']
 
 WRAPPER = 'module.'  # what DataParallel and DistributedDataParallel put before every key
 
@@ -56,6 +56,29 @@ def dataset_meta(content):
     new = meta.get('dataset_meta') or {}
     found = {key: new.get(key, meta.get(key.upper())) for key in ('classes', 'palette')}
     return {key: value for key, value in found.items() if value is not None}
+
+
+def runs_of(content, source):
+    """Return what a converted file says about the runs of its inception convolutions.
+
+    Args:
+        content (object): What the file holds.
+        source (str): Format that it was converted from; the runs of another one are of no use.
+
+    Returns:
+        dict[str, tuple[int, ...]]: Name of the convolution -> channels of each run; empty in other files.
+
+    Raises:
+        ConversionError: If there is something else in their place.
+    """
+    meta = content.get('meta') if isinstance(content, Mapping) else None
+    architecture = meta.get('architecture') if isinstance(meta, Mapping) and meta.get('source') == source else None
+    runs = architecture.get('runs', {}) if isinstance(architecture, Mapping) else {}
+    if not isinstance(runs, Mapping) or not all(isinstance(v, (list, tuple)) for v in runs.values()):
+        raise ConversionError('the runs in its meta are damaged; convert the published checkpoint again')
+    if any(type(count) is not int or count < 1 for counts in runs.values() for count in counts):
+        raise ConversionError('the runs in its meta are no numbers of channels; convert the published checkpoint again')
+    return {str(name): tuple(counts) for name, counts in runs.items()}
 
 
 def _load(path):

@@ -31,8 +31,9 @@ class ConversionReport:
 
     Attributes:
         source: Name of the format.
-        architecture: Settings read off the checkpoint, plain numbers, words and truth values.
-        mapped: Key of the checkpoint -> our key.
+        architecture: Settings read off the checkpoint, plain numbers, words and truth values. Of a network with
+            inception convolutions also 'runs', {our name of the convolution: channels of each of its runs}.
+        mapped: Key of the checkpoint -> our key. Several of the same one are parts of it, in this order.
         dropped: Key of the checkpoint -> why nothing of ours takes it.
         missing: Our keys that the checkpoint does not fill. Empty unless the caller allowed it.
         dataset_meta: Classes and palette that the checkpoint says it was trained with, under mmengine's names; empty
@@ -46,14 +47,20 @@ class ConversionReport:
     missing: list = field(default_factory=list)
     dataset_meta: dict = field(default_factory=dict)
 
+    @property
+    def settings(self):
+        """str: The architecture in one line, but for the runs."""
+        return ', '.join(f'{name}={value!r}' for name, value in self.architecture.items() if name != 'runs')
+
     def __str__(self):
         reasons = {}
         for key, reason in self.dropped.items():
             reasons.setdefault(reason, []).append(key)
-        settings = ', '.join(f'{name}={value!r}' for name, value in self.architecture.items())
+        runs = self.architecture.get('runs', {})
         lines = [
             f'source   {self.source}',
-            f'settings {settings}',
+            f'settings {self.settings}',
+            *([f'runs     {sum(map(len, runs.values()))} in {len(runs)} inception convolutions'] if runs else []),
             f'mapped   {len(self.mapped)} of {len(self.mapped) + len(self.dropped)} keys',
             *(f'dropped  {name_keys(keys)} ({reason})' for reason, keys in reasons.items()),
             f'missing  {name_keys(self.missing) if self.missing else "none"}',

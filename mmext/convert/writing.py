@@ -32,7 +32,7 @@ def destination(src, dst):
     """
     src, dst = Path(src), Path(dst)
     if dst.is_dir():
-        return dst / f'{src.stem}{SUFFIX}'
+        return dst / f'{Path(src.name.removesuffix(".tar")).stem}{SUFFIX}'
     if dst.suffix != SUFFIX:
         raise ConversionError(f'{dst} ends in {dst.suffix or "no suffix"!r}; give a file name in {SUFFIX}, or a folder')
     if dst.resolve() == src.resolve():
