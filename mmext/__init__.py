@@ -10,7 +10,7 @@ from .version import __version__
 
 compat.apply()
 
-__all__ = ['__version__', 'compat', 'get_config', 'get_model', 'list_models', 'registry']
+__all__ = ['__version__', 'compat', 'fuse', 'get_config', 'get_model', 'list_models', 'registry']
 
 
 def __getattr__(name):
@@ -18,4 +18,8 @@ def __getattr__(name):
         from . import zoo
 
         return getattr(zoo, name)
+    if name == 'fuse':
+        from .fusing import fuse
+
+        return fuse
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
