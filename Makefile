@@ -12,12 +12,13 @@ help:  ## list the targets
 setup:  ## install the tested stack and mmext into .venv (15 to 25 minutes once, then seconds)
 	@$(PYTHON) tools/setup_env.py
 
-demo: setup  ## train a network on data made here, test it, draw what it finds; TASK=cls, det, ins or seg (default det)
+demo: setup  ## train a network on data made here, test it, draw what it finds; TASK=cls, det, ins, seg or pose (default det)
 	@$(BIN)/python tools/demo.py $(TASK)
 
 bench: setup  ## measure speed and memory against other forms (about half an hour), update docs/benchmarks
 	@$(BIN)/python tools/benchmarks/involution.py
-	@$(BIN)/python tools/benchmarks/rednet.py
+	@$(BIN)/python tools/benchmarks/networks.py rednet
+	@$(BIN)/python tools/benchmarks/networks.py ic_resnet --train
 	@$(BIN)/python tools/benchmarks/plot.py
 
 test: setup  ## run the test suite

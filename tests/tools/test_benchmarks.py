@@ -227,9 +227,11 @@ def test_targets():
         'RedNet-50': {'median_ms': 13.0},
         'RedNet-50, channels_last': {'skipped': 'no memory'},
     }
+    ic_networks = {'ResNet-50': {'median_ms': 10.0}, 'IC-ResNet-50': {'median_ms': 11.6}}
     results = {
         'involution_cpu': {'summary': [{'dtype': 'float32', 'batch': 8, 'sides': sides}]},
         'rednet_cpu': {'size': 224, 'rows': [dict(mode='inference', amp=False, batch=1, networks=networks)]},
+        'ic_resnet_cpu': {'size': 224, 'rows': [dict(mode='inference', amp=False, batch=8, networks=ic_networks)]},
     }
     lines = _load('tables').targets(results).splitlines()
     reached = {line.split(' | ')[0].removeprefix('| '): line.split(' | ')[-1].removesuffix(' |') for line in lines[2:]}
@@ -237,6 +239,8 @@ def test_targets():
     assert reached['CPU: unfold over mmext, forward and backward'] == 'no'
     assert reached["CPU: mmext's extra memory over unfold's, worst shape"] == 'no'
     assert reached['CPU: RedNet-50 over ResNet-50, inference, each in its faster memory format'] == 'yes'
+    assert reached['CPU: IC-ResNet-50 over ResNet-50, inference, likewise'] == 'no'
+    assert reached['CPU: IC-ResNet-50 over ResNet-50, one image'] == 'not measured'
     assert {value for name, value in reached.items() if name.startswith('GPU')} == {'not measured'}
 
 
@@ -269,33 +273,37 @@ def test_mistakes_on_the_command_line(monkeypatch, capsys, arguments, message):
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_networks(tmp_path, capsys):
-    rednet = _load('rednet')
+@pytest.mark.parametrize('family', ['rednet', 'ic_resnet'])
+def test_networks(family, tmp_path, capsys):
+    networks = _load('networks')
+    names = networks.FAMILIES[family]
     found = []
-    for name in (rednet.RED, rednet.RED + rednet.LAST, rednet.PLAIN):
+    for name in names[2:]:
         torch.manual_seed(0)
-        found.append(rednet.make_call(name, 'inference', False, 1, 32, 'cpu')()[0])
+        found.append(networks.make_call(name, 'inference', False, 1, 32, 'cpu')()[0])
         torch.testing.assert_close(found[-1], found[0], rtol=1e-4, atol=1e-5)
     assert found[0].shape == (1, 1000)
 
-    out = tmp_path / 'rednet_cpu.json'
-    rednet.main(f'--device cpu --batch 1 --size 32 --runs 1 --no-memory --out {out}'.split())
+    out = tmp_path / f'{family}_cpu.json'
+    networks.main(f'{family} --device cpu --batch 1 --size 32 --runs 1 --no-memory --out {out}'.split())
     (row,) = json.loads(out.read_text())['rows']
-    assert tuple(row['networks']) == rednet.NETWORKS
+    assert tuple(row['networks']) == names
     assert row['networks']['ResNet-50']['ratio'] == 1
-    assert '| inference, float32 | 1 | RedNet-50 |' in capsys.readouterr().out
+    assert f'| inference, float32 | 1 | {names[2]} |' in capsys.readouterr().out
+    _load('plot').draw_networks(json.loads(out.read_text()), tmp_path / 'plot.png')
+    assert (tmp_path / 'plot.png').read_bytes().startswith(b'\x89PNG')
 
 
 def test_unfolded_network_runs_unfold(monkeypatch):
-    rednet = _load('rednet')
+    networks = _load('networks')
     calls = []
 
     def unfold(x, weight, **settings):
         calls.append(x.shape)
         return _load('involution_sides').unfold(x, weight, **settings)
 
-    monkeypatch.setattr(rednet, 'unfold', unfold)
-    rednet.make_call(rednet.RED, 'inference', False, 1, 32, 'cpu')()
+    monkeypatch.setattr(networks, 'unfold', unfold)
+    networks.make_call(networks.RED, 'inference', False, 1, 32, 'cpu')()
     assert not calls
-    rednet.make_call(rednet.PLAIN, 'inference', False, 1, 32, 'cpu')()
+    networks.make_call(networks.RED_UNFOLD, 'inference', False, 1, 32, 'cpu')()
     assert len(calls) == 17

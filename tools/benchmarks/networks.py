@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Time and memory of whole networks: RedNet-50 beside ResNet-50 and beside RedNet-50 with the unfolded involution.
+"""Time and memory of whole networks: those of a family beside ResNet-50 and beside themselves in the published form.
 
-ResNet-50 and RedNet-50 run in both memory formats. Ratios are over ResNet-50 of the same run in PyTorch's usual one.
+All but an unfolded RedNet run in both memory formats. Ratios are over ResNet-50 of the same run in PyTorch's usual one.
 """
 
 import argparse
@@ -14,22 +14,25 @@ import measuring
 import tables
 import torch
 from involution_sides import unfold
-from tables import BASELINE, LAST, PLAIN, RED
+from tables import BASELINE, IC, IC_PUBLISHED, LAST, RED, RED_UNFOLD
 from torch import nn
 from torch.nn import functional as F
 
-NETWORKS = (BASELINE, BASELINE + LAST, RED, RED + LAST, PLAIN)
+# The baseline, ours, the published form, which may be left out.
+FAMILIES = {
+    'rednet': (BASELINE, BASELINE + LAST, RED, RED + LAST, RED_UNFOLD),
+    'ic_resnet': (BASELINE, BASELINE + LAST, IC, IC + LAST, IC_PUBLISHED, IC_PUBLISHED + LAST),
+}
+PUBLISHED = RED_UNFOLD, IC_PUBLISHED, IC_PUBLISHED + LAST
 CLASSES = 1000
 
 
 class Classifier(nn.Module):
-    """A RedNet-50 with global average pooling and a linear layer, as ResNet-50 has them."""
+    """A backbone with global average pooling and a linear layer, as ResNet-50 has them."""
 
-    def __init__(self):
+    def __init__(self, backbone):
         super().__init__()
-        from mmext.models import RedNet
-
-        self.backbone = RedNet(50, out_indices=(3,))
+        self.backbone = backbone
         self.fc = nn.Linear(2048, CLASSES)
 
     def forward(self, x):
@@ -38,19 +41,24 @@ class Classifier(nn.Module):
 
 
 def make_network(name):
-    """Return one of ``NETWORKS`` with random weights."""
+    """Return one of the networks of ``FAMILIES`` with random weights."""
+    from mmext.models import ICResNet, RedNet
+
     if name.startswith(BASELINE):
         from torchvision.models import resnet50
 
         return resnet50(weights=None, num_classes=CLASSES)
-    return Classifier()
+    if name.startswith(RED):
+        return Classifier(RedNet(50, out_indices=(3,)))
+    backend = 'reference' if name.startswith(IC_PUBLISHED) else None  # a convolution for each dilation
+    return Classifier(ICResNet(50, 'detection_r50_k9', out_indices=(3,), inception_backend=backend))
 
 
 def make_call(name, mode, amp, batch, size, device):
     """Return a callable that runs a network once.
 
     Args:
-        name (str): One of ``NETWORKS``.
+        name (str): One of the networks of ``FAMILIES``.
         mode (str): 'inference', or 'training' for forward, backward and a step of SGD.
         amp (bool): Whether under autocast to bfloat16.
         batch (int): Images.
@@ -80,7 +88,7 @@ def make_call(name, mode, amp, batch, size, device):
         return (loss.detach(),)
 
     call = train if mode == 'training' else infer
-    if name != PLAIN:
+    if name != RED_UNFOLD:
         return call
 
     def call_unfolded():
@@ -103,7 +111,7 @@ def measure(mode, amp, batch, networks, args):
         mode (str): 'inference' or 'training'.
         amp (bool): Whether under autocast to bfloat16.
         batch (int): Images.
-        networks (list[str]): Some of ``NETWORKS``, the baseline among them.
+        networks (list[str]): Some of a family, the baseline among them.
         args (argparse.Namespace): ``device``, ``runs``, ``size`` and ``memory``.
 
     Returns:
@@ -125,7 +133,7 @@ def measure(mode, amp, batch, networks, args):
         entry['extra_bytes'] = None
         if args.memory and args.device == 'cpu':
             job = name, torch.get_num_threads(), *settings
-            entry['extra_bytes'] = measuring.memory_in_fresh_process('rednet', 'memory_calls', *job)['call']
+            entry['extra_bytes'] = measuring.memory_in_fresh_process('networks', 'memory_calls', *job)['call']
         elif args.memory:
             entry['extra_bytes'] = measuring.extra_memory(calls[name], args.device)
     return dict(mode=mode, amp=amp, batch=batch, networks=entries | found)
@@ -134,21 +142,22 @@ def measure(mode, amp, batch, networks, args):
 def parse(argv):
     """Read the command line; a mistake ends in one line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('family', choices=FAMILIES)
     parser.add_argument('--device', choices=('cpu', 'cuda'), help='default: cuda where there is a GPU')
     parser.add_argument('--batch', type=int, nargs='+', help='default: 1 8 on the CPU, 128 on a GPU')
     parser.add_argument('--size', type=int, default=224, help='rows and columns of the images; default: %(default)s')
     parser.add_argument('--train', action='store_true', help='measure a training step, too')
     parser.add_argument('--amp', action='store_true', help='measure under autocast to bfloat16, too')
-    parser.add_argument('--no-unfold', action='store_true', help=f'leave {PLAIN!r} out')
+    parser.add_argument('--no-published', action='store_true', help='leave the published form out')
     parser.add_argument('--no-memory', dest='memory', action='store_false', help='measure times only')
     parser.add_argument('--runs', type=int, default=9, help='samples of each network; default: %(default)s')
-    parser.add_argument('--out', type=Path, help='default: docs/benchmarks/rednet_DEVICE.json')
+    parser.add_argument('--out', type=Path, help='default: docs/benchmarks/FAMILY_DEVICE.json')
     args = parser.parse_args(argv)
     measuring.prepare(parser, args)
     args.batch = args.batch or ([128] if args.device == 'cuda' else [1, 8])
     if min(args.batch) < 1 or args.size < 32:
         parser.error(f'--batch {min(args.batch)} --size {args.size}: at least 1 and 32 are needed')
-    args.out = args.out or measuring.RESULTS / f'rednet_{args.device}.json'
+    args.out = args.out or measuring.RESULTS / f'{args.family}_{args.device}.json'
     return args
 
 
@@ -164,7 +173,7 @@ def main(argv=None):
         'memory_not_measured': no_memory,
         'rows': [],
     }
-    networks = [name for name in NETWORKS if name != PLAIN or not args.no_unfold]
+    networks = [name for name in FAMILIES[args.family] if not (args.no_published and name in PUBLISHED)]
     modes = ('inference', 'training') if args.train else ('inference',)
     for mode, amp, batch in itertools.product(modes, (False, True) if args.amp else (False,), args.batch):
         row = measure(mode, amp, batch, networks, args)

@@ -20,6 +20,8 @@ FORMATS = {
     'involution_cuda': tables.involution,
     'rednet_cpu': tables.networks,
     'rednet_cuda': tables.networks,
+    'ic_resnet_cpu': tables.networks,
+    'ic_resnet_cuda': tables.networks,
 }
 MARKS = {  # colours that also differ to the colour-blind
     'unfold': ('o', '#d55e00'),
@@ -28,6 +30,8 @@ MARKS = {  # colours that also differ to the colour-blind
     'CARAFE': ('v', '#e69f00'),
     tables.OURS: ('D', '#009e73'),
 }
+
+COLORS = {tables.IC_PUBLISHED: '#d55e00', tables.RED_UNFOLD: '#d55e00', tables.BASELINE: '0.6', '': '#009e73'}
 
 
 def load(folder):
@@ -58,8 +62,8 @@ def generate(text, results):
             raise ValueError(f'<!-- {name} --> is no table; there are: {", ".join([*FORMATS, "targets"])}')
         else:
             content = FORMATS[name](results[name]) if name in results else 'Not measured.\n'
-            if name in results and name.startswith('involution'):
-                content = f'![Time of each side on each shape]({name}.png)\n\n{content}'
+            if name in results:
+                content = f'![{DRAWN[FORMATS[name]][0]}]({name}.png)\n\n{content}'
         return f'{begin}\n{content}\n{end}'
 
     return BLOCK.sub(fill, text)
@@ -108,6 +112,48 @@ def draw(result, path):
     pyplot.close(figure)
 
 
+def draw_networks(result, path):
+    """Draw one file of networks.py: the time of every network, a column per row of the file.
+
+    Args:
+        result (dict): The file's content.
+        path (Path): PNG to write.
+    """
+    import matplotlib
+
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+
+    rows = result['rows']
+    names = list(rows[0]['networks'])
+    size = 4 + 2.2 * len(rows), 1.4 + 0.34 * len(names)
+    figure, axes = pyplot.subplots(1, len(rows), figsize=size, sharey=True, squeeze=False, layout='constrained')
+    for axis, row in zip(axes[0], rows):
+        found = {name: entry for name, entry in row['networks'].items() if 'median_ms' in entry}
+        for name, entry in found.items():
+            y, median = names.index(name), entry['median_ms']
+            axis.barh(y, median, color=next(color for start, color in COLORS.items() if name.startswith(start)))
+            text = f' {tables.milliseconds(median)} ms, {tables.times(entry["ratio"])}'
+            axis.text(median, y, text, va='center', fontsize=8)
+        axis.set_title(f'{tables.kind(row)}, batch {row["batch"]}', fontsize=9)
+        axis.set(xlabel='milliseconds (shorter is faster)', ylim=(len(names) - 0.4, -0.6))
+        axis.set_xlim(0, 1.6 * max(entry['median_ms'] for entry in found.values()))
+        axis.spines[['top', 'right', 'left']].set_visible(False)
+        axis.tick_params(axis='y', length=0)
+    axes[0, 0].set_yticks(range(len(names)), names)
+    threads = f', {result["threads"]} threads' if result['device'] == 'cpu' else ''
+    figure.suptitle(f'Images of {result["size"]} x {result["size"]} on {result["device_name"]}{threads}', fontsize=11)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120, metadata={'Software': None})
+    pyplot.close(figure)
+
+
+DRAWN = {
+    tables.involution: ('Time of each side on each shape', draw),
+    tables.networks: ('Time of each network', draw_networks),
+}
+
+
 def main(argv=None):
     """Draw and write, or check; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -123,9 +169,8 @@ def main(argv=None):
         print(f'{page} differs from the JSON files; run: python tools/benchmarks/plot.py', file=sys.stderr)
         return 1
     for name, result in results.items():
-        if name.startswith('involution'):
-            draw(result, args.folder / f'{name}.png')
-            print(f'written: {args.folder / name}.png')
+        DRAWN[FORMATS[name]][1](result, args.folder / f'{name}.png')
+        print(f'written: {args.folder / name}.png')
     if text != page.read_text():
         measuring.write_whole(page, text)
         print(f'written: {page}')

@@ -7,7 +7,8 @@ from involution_shapes import SHAPES
 STEPS = {'forward': 'forward', 'forward_backward': 'forward and backward'}
 OURS = 'mmext'
 BASELINE = 'ResNet-50'
-RED, PLAIN, LAST = 'RedNet-50', 'RedNet-50, unfold', ', channels_last'
+RED, RED_UNFOLD, LAST = 'RedNet-50', 'RedNet-50, unfold', ', channels_last'
+IC, IC_PUBLISHED = 'IC-ResNet-50', 'IC-ResNet-50, published form'
 
 
 def table(heading, rows):
@@ -145,7 +146,7 @@ def _skipped(rows):
 
 
 def networks(result):
-    """Format the table of one file of rednet.py.
+    """Format the table of one file of networks.py.
 
     Args:
         result (dict): The file's content.
@@ -167,7 +168,7 @@ def networks(result):
 
 
 def kind(row):
-    """Name what a row of rednet.py measured."""
+    """Name what a row of networks.py measured."""
     return f'{row["mode"]}, {"autocast to bfloat16" if row["amp"] else "float32"}'
 
 
@@ -232,10 +233,11 @@ def _best(networks, name):
     return min((entry['median_ms'] for entry in entries if 'median_ms' in entry), default=None)
 
 
-def _network(mode, amp):
+def _network(ours, mode, amp, batches=None):
     def find(result):
         rows = [row for row in result['rows'] if (row['mode'], row['amp'], result['size']) == (mode, amp, 224)]
-        best = {row['batch']: [_best(row['networks'], name) for name in (RED, BASELINE)] for row in rows}
+        rows = [row for row in rows if batches is None or row['batch'] in batches]
+        best = {row['batch']: [_best(row['networks'], name) for name in (ours, BASELINE)] for row in rows}
         return {batch: ours / theirs for batch, (ours, theirs) in best.items() if ours and theirs}
 
     return find
@@ -252,11 +254,27 @@ TARGETS = (
         f'CPU: {RED} over {BASELINE}, inference, each in its faster memory format',
         -1,
         1.3,
-        _network('inference', False),
+        _network(RED, 'inference', False),
     ),
+    (
+        'ic_resnet_cpu',
+        f'CPU: {IC} over {BASELINE}, inference, likewise',
+        -1,
+        1.15,
+        _network(IC, 'inference', False, [8]),
+    ),
+    ('ic_resnet_cpu', f'CPU: {IC} over {BASELINE}, one image', -1, 1.3, _network(IC, 'inference', False, [1])),
     ('involution_cuda', f'GPU: {THREADS} over mmext, forward', 1, 2.5, _over(THREADS, 'forward')),
     ('involution_cuda', f'GPU: {THREADS} over mmext, forward and backward', 1, 3, _over(THREADS, 'forward_backward')),
     ('involution_cuda', 'GPU: speed of mmext, bfloat16 over float32', 1, 1.6, _speed_over_float32),
     ('involution_cuda', 'GPU: copy bandwidth that mmext reaches, forward', 1, 0.6, _copy),
-    ('rednet_cuda', f'GPU: {RED} over {BASELINE}, training in bfloat16, likewise', -1, 1.2, _network('training', True)),
+    (
+        'rednet_cuda',
+        f'GPU: {RED} over {BASELINE}, training in bfloat16, likewise',
+        -1,
+        1.2,
+        _network(RED, 'training', True),
+    ),
+    ('ic_resnet_cuda', f'GPU: {IC} over {BASELINE}, inference, likewise', -1, 1.3, _network(IC, 'inference', False)),
+    ('ic_resnet_cuda', f'GPU: {IC} over {BASELINE}, training, likewise', -1, 1.4, _network(IC, 'training', False)),
 )
