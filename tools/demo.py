@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,7 +36,10 @@ class Task:
         config: Mini config, in configs/mini.
         metrics: Metric of the toolbox -> (name in the table, figure measured with this config, on the scale of the
             metric).
-        out: Name of what the test script writes with --out.
+        out: Name of the predictions that the test script writes.
+        out_option: Option of the test script that takes this name.
+        several: Options of the test script for a second test in several scales of each picture.
+        several_metrics: As ``metrics``, of the second test.
     """
 
     title: str
@@ -45,6 +48,9 @@ class Task:
     config: str
     metrics: dict
     out: str = 'predictions.pkl'
+    out_option: str = '--out'
+    several: tuple = ()
+    several_metrics: dict = field(default_factory=dict)
 
 
 TASKS = {
@@ -69,6 +75,13 @@ TASKS = {
         'mask-rcnn_red26_fpn-inv-neck_inv-head_mini-coco.py',
         {'coco/bbox_mAP_50': ('box AP50', 0.838), 'coco/segm_mAP_50': ('mask AP50', 0.314)},
     ),
+    'ic': Task(
+        'Faster R-CNN with inception convolutions in the backbone',
+        'mmdet',
+        'coco',
+        'faster-rcnn_ic-r18_fpn_mini-coco.py',
+        {'coco/bbox_mAP': ('box AP', 0.5), 'coco/bbox_mAP_50': ('box AP50', 0.8)},
+    ),
     'seg': Task(
         'Semantic FPN with involutions in backbone and neck',
         'mmseg',
@@ -76,6 +89,20 @@ TASKS = {
         'fpn_red26_inv-neck_mini-cityscapes.py',
         {'mIoU': ('mIoU', 65.45), 'aAcc': ('pixel accuracy', 90.07)},
         out='predictions',
+    ),
+    'pose': Task(
+        'bottom-up pose estimator (associative embedding)',
+        'mmpose',
+        'coco_keypoints',
+        'ae_res18_mini-coco-keypoints.py',
+        {'coco/AP': ('AP', 0.73), 'coco/AP .5': ('AP50', 1.0)},
+        out_option='--dump',
+        several=(
+            '--cfg-options',
+            'model.test_cfg.multiscale_test=True',
+            'test_dataloader.dataset.pipeline.1.aug_scales=[2,0.5]',
+        ),
+        several_metrics={'coco/AP': ('AP, scales 2, 1, 0.5', 0.78)},
     ),
 }
 
@@ -101,17 +128,18 @@ def run(what, command, log):
                 epoch, step, steps, loss = progress.groups()
                 minutes = (time.time() - begin) / 60
                 where = f'epoch {epoch}, step' if epoch else 'step'
-                print(f'  {where} {step}/{steps}: loss {float(loss):.2f}  ({minutes:.1f} min)', flush=True)
+                print(f'  {where} {step}/{steps}: loss {float(loss):.3g}  ({minutes:.1f} min)', flush=True)
     if process.returncode:
         tail = Path(log).read_text().splitlines()[-15:]
         sys.exit('\n'.join(tail) + f'\ndemo: {what} failed (exit {process.returncode}); all it printed is in {log}')
     return (time.time() - begin) / 60
 
 
-def newest_metrics(folder):
-    """Return the metrics that mmengine wrote at the end of a test, from the newest run in a work directory."""
-    logs = sorted(folder.glob('*/*.json'), key=lambda path: path.stat().st_mtime)
-    return json.loads(logs[-1].read_text().splitlines()[-1])
+def measured(metrics, folder):
+    """Return (name in the table, figure, expected figure) of each metric that mmengine wrote at the end of a test."""
+    log = max(folder.glob('*/*.json'), key=lambda path: path.stat().st_mtime)
+    found = json.loads(log.read_text().splitlines()[-1])
+    return [(title, found[metric], expected) for metric, (title, expected) in metrics.items()]
 
 
 def main():
@@ -141,27 +169,34 @@ def main():
     predictions = work_dir / task.out
     run(
         f"testing the saved checkpoint with {task.toolbox}'s tools/test.py",
-        [scripts / 'test.py', config, checkpoint, '--work-dir', work_dir / 'test', '--out', predictions],
+        [scripts / 'test.py', config, checkpoint, '--work-dir', work_dir / 'test', task.out_option, predictions],
         work_dir / 'test.log',
     )
+    results = measured(task.metrics, work_dir / 'test')
+    if task.several:
+        run(
+            'testing it in several scales',
+            [scripts / 'test.py', config, checkpoint, '--work-dir', work_dir / 'test_several', *task.several],
+            work_dir / 'test_several.log',
+        )
+        results += measured(task.several_metrics, work_dir / 'test_several')
     picture = work_dir / 'predictions.png'
     run('drawing', ['tools/draw_predictions.py', config, predictions, picture], work_dir / 'draw.log')
 
     counts = json.loads((ROOT / f'data/mini/{task.data}/mini.json').read_text())['options']
-    found = newest_metrics(work_dir / 'test')
     rows = [
         ('training pictures', counts['train']),
         ('held-out pictures', counts['val']),
         ('minutes, training', f'{train_minutes:.1f}'),
         ('minutes, all', f'{(time.time() - start) / 60:.1f}'),
-        *((title, f'{found[metric]:.3f}') for metric, (title, _) in task.metrics.items()),
+        *((title, f'{found:.3f}') for title, found, _ in results),
         ('predictions drawn', picture.relative_to(ROOT)),
         ('checkpoint', checkpoint.relative_to(ROOT)),
     ]
-    print('\n' + '\n'.join(f'  {title:<20}{value}' for title, value in rows))
-    for metric, (title, measured) in task.metrics.items():
-        if found[metric] < measured / 2:
-            sys.exit(f'demo: {title} is {found[metric]:.3f}; {measured} was measured, and half of it is the least here')
+    print('\n' + '\n'.join(f'  {title:<22}{value}' for title, value in rows))
+    for title, found, expected in results:
+        if found < expected / 2:
+            sys.exit(f'demo: {title} is {found:.3f}; {expected} was measured, and half of it is the least here')
 
 
 if __name__ == '__main__':

@@ -7,12 +7,13 @@ from pathlib import Path
 import cv2
 import mmengine
 import numpy as np
-from mini_datasets import cityscapes, scene, sheet
+from mini_datasets import cityscapes, figures, scene, sheet
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from pycocotools import mask as coco_mask
 
 SCALE = 2  # the mini pictures are small; labels need room
+JOINT_SCORE = 0.3  # least score of a joint that is drawn: what mmpose draws
 BUSY = 3  # pictures with at least so many objects are preferred, as they show more
 
 
@@ -82,6 +83,44 @@ def segmentation_tiles(held_out, predictions, pictures):
     return [sheet.enlarge(tile, SCALE) for tile in tiles]
 
 
+def _draw_persons(picture, persons, colours, scores=None):
+    """Draw skeletons, with scores if given, into a copy of a picture; joints [N, 17, 2] in pixels, nan: not drawn."""
+    tile = _enlarge(picture)
+    for number, (joints, colour) in enumerate(zip((persons + 0.5) * SCALE, colours)):
+        drawn = ~np.isnan(joints).any(1)
+        points = [tuple(np.round(np.nan_to_num(point)).astype(int).tolist()) for point in joints]
+        for ink, wider in (((0, 0, 0), 2), (colour, 0)):  # a dark rim first
+            for start, end in figures.SKELETON:  # from 1
+                if drawn[start - 1] and drawn[end - 1]:
+                    cv2.line(tile, points[start - 1], points[end - 1], ink, 2 + wider, cv2.LINE_AA)
+            for joint in np.flatnonzero(drawn):
+                cv2.circle(tile, points[joint], 3 + wider // 2, ink, -1, cv2.LINE_AA)
+        if scores is not None and drawn.any():
+            x, y = points[np.nanargmin(joints[:, 1])]  # over the topmost joint
+            sheet.caption(tile, f'{100 * float(scores[number]):.0f}%', max(x - 15, 2), max(y - 10, 14), colour)
+    return tile
+
+
+def pose_tiles(held_out, predictions, pictures, score_thr):
+    """Return pairs of labelled (left) and predicted (right) persons, in the colour of the nearest labelled one."""
+    found = {sample['img_id']: sample['pred_instances'] for sample in mmengine.load(predictions)}
+    infos = [held_out.get_data_info(index) for index in range(len(held_out))]
+    tiles = []
+    for info in _pick([info for info in infos if len(info['keypoints']) >= BUSY] or infos, pictures):
+        picture = scene.read_picture(Path(info['img_path']))
+        true = np.where(info['keypoints_visible'][..., None] > 0, info['keypoints'], np.nan)
+        result = found[info['img_id']]
+        kept = result['bbox_scores'] >= score_thr
+        seen = result['keypoint_scores'][kept] >= JOINT_SCORE
+        persons = np.where(seen[..., None], result['keypoints'][kept], np.nan)
+        nearest = [np.nanmean(np.abs(true - person), (1, 2)).argmin() for person in result['keypoints'][kept]]
+        colours = [sheet.COLOURS[number % len(sheet.COLOURS)] for number in range(len(true))]
+        left = _draw_persons(picture, true, colours)
+        right = _draw_persons(picture, persons, [colours[number] for number in nearest], result['bbox_scores'][kept])
+        tiles.append(np.concatenate([left, right], axis=1))
+    return tiles
+
+
 def classification_tiles(held_out, predictions, pictures):
     """Return pictures with true and predicted class, wrong ones in red."""
     names = held_out.metainfo['classes']
@@ -101,10 +140,10 @@ def main():
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', type=Path)
-    parser.add_argument('predictions', type=Path, help="what the toolbox's tools/test.py wrote with --out")
+    parser.add_argument('predictions', type=Path, help="what the toolbox's tools/test.py wrote with --out or --dump")
     parser.add_argument('out', type=Path, help='PNG to write')
     parser.add_argument('--pictures', type=int, help='pictures to draw, evenly spread over the held-out ones')
-    parser.add_argument('--score-thr', type=float, default=0.5, help='least score of a detection that is drawn, 0..1')
+    parser.add_argument('--score-thr', type=float, default=0.5, help='least score of an object that is drawn, 0..1')
     args = parser.parse_args()
 
     cfg = Config.fromfile(args.config)
@@ -112,6 +151,8 @@ def main():
     held_out = DATASETS.build(cfg.test_dataloader.dataset)
     if cfg.default_scope == 'mmdet':
         tiles, columns = detection_tiles(held_out, args.predictions, args.pictures or 6, args.score_thr), 3
+    elif cfg.default_scope == 'mmpose':
+        tiles, columns = pose_tiles(held_out, args.predictions, args.pictures or 6, args.score_thr), 2
     elif cfg.default_scope == 'mmseg':
         tiles, columns = segmentation_tiles(held_out, args.predictions, args.pictures or 4), 1
     else:
