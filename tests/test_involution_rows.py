@@ -1,17 +1,13 @@
 """The 16 published rows of the involution family: keys, recipe, and one training step of each network at full size."""
 
-import copy
 from pathlib import Path
 
 import golden
 import numpy as np
 import pytest
+import row_steps
 import torch
-from mmengine.config import Config
-from mmengine.model import revert_sync_batchnorm
-from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, init_default_scope
-from mmengine.structures import InstanceData, PixelData
+from mmengine.registry import MODELS
 from torch import nn
 
 FOLDER = Path(__file__).parent.parent / 'configs' / 'involution'
@@ -44,72 +40,7 @@ KEYS = {**CLASSIFICATION, **{row: settings[0] for row, settings in DETECTION.ite
 
 
 def load(row):
-    cfg = Config.fromfile(FOLDER / f'{row}.py')
-    init_default_scope(cfg.default_scope)
-    return cfg
-
-
-def labels(rng, count):
-    return torch.from_numpy(rng.integers(count, size=2))
-
-
-def pictures(rng, height, width):
-    return [torch.from_numpy(rng.integers(256, size=(3, height, width), dtype=np.uint8)) for _ in range(2)]
-
-
-def classification_batch(rng):
-    from mmpretrain.structures import DataSample
-
-    samples = [DataSample().set_gt_label(label) for label in labels(rng, 1000)]
-    return dict(inputs=torch.stack(pictures(rng, 64, 64)), data_samples=samples)
-
-
-def detection_batch(rng):
-    from mmdet.structures import DetDataSample
-    from mmdet.structures.mask import BitmapMasks
-
-    corners = [(2, 2, 40, 44), (4, 8, 125, 126)]
-    samples = []
-    for _ in range(2):
-        sample = DetDataSample(metainfo=dict(img_shape=(128, 128), ori_shape=(128, 128), scale_factor=(1, 1)))
-        sample.gt_instances = InstanceData(
-            bboxes=torch.tensor(corners, dtype=torch.float32),
-            labels=torch.from_numpy(rng.integers(80, size=2)),
-            masks=BitmapMasks(rng.integers(2, size=(2, 128, 128), dtype=np.uint8), 128, 128),
-        )
-        sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4))
-        samples.append(sample)
-    return dict(inputs=pictures(rng, 128, 128), data_samples=samples)
-
-
-def segmentation_batch(rng):
-    from mmseg.structures import SegDataSample
-
-    samples = []
-    for _ in range(2):
-        sample = SegDataSample(metainfo=dict(img_shape=(64, 128), ori_shape=(64, 128)))
-        sample.gt_sem_seg = PixelData(data=torch.from_numpy(rng.integers(19, size=(1, 64, 128))))
-        samples.append(sample)
-    return dict(inputs=pictures(rng, 64, 128), data_samples=samples)
-
-
-BATCHES = {'mmpretrain': classification_batch, 'mmdet': detection_batch, 'mmseg': segmentation_batch}
-
-
-def set_statistics(model, batch):
-    """Give the backbone's BatchNorms the statistics of a batch, as a trained network has them.
-
-    Detection keeps these layers in eval mode. With the initial statistics they would normalise nothing, and an
-    involution, quadratic in its input, would overflow.
-    """
-    norms = [module for module in model.backbone.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.train()
-        norm.momentum = 1.0
-    with torch.no_grad():
-        model.backbone(model.data_preprocessor(copy.deepcopy(batch), True)['inputs'])
-    for norm in norms:
-        norm.momentum = 0.1
+    return row_steps.load(FOLDER / f'{row}.py')
 
 
 def test_every_published_row_is_listed():
@@ -137,26 +68,7 @@ def test_one_step_moves_every_trainable_parameter(row):
     cfg.model.backbone.pop('init_cfg', None)  # the published file
     if cfg.default_scope == 'mmseg':
         cfg.model.data_preprocessor.size = (64, 128)  # small pictures instead of padding them to the crop
-    model = revert_sync_batchnorm(MODELS.build(cfg.model))
-    model.init_weights()
-    for name, module in model.backbone.named_modules():
-        if name.endswith('.bn3'):  # zero at first, by which the block's other layers would get no gradient
-            nn.init.constant_(module.weight, 0.2)
-    batch = BATCHES[cfg.default_scope](np.random.default_rng(0))
-    set_statistics(model, batch)
-    before = {name: p.detach().clone() for name, p in model.named_parameters()}
-
-    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    wrapper.zero_grad = lambda: None  # train_step would clear the gradients after the step
-    losses = model.train().train_step(batch, wrapper)
-    assert all(torch.isfinite(loss).all() for loss in losses.values()), losses
-    without = [
-        name for name, p in model.named_parameters() if p.requires_grad and (p.grad is None or not (p.grad != 0).any())
-    ]
-    assert without == []
-    for name, p in model.named_parameters():
-        assert torch.isfinite(p).all(), name
-        assert torch.equal(p, before[name]) != p.requires_grad, name
+    model = row_steps.take_a_step(cfg)
     frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
     assert all(name.startswith(('backbone.stem.', 'backbone.layer1.')) for name in frozen)
     assert bool(frozen) == (row in DETECTION)

@@ -20,8 +20,10 @@ METRICS = {
     'accuracy/top5': 'Top 5 Accuracy',
     'coco/bbox_mAP': 'box AP',
     'coco/segm_mAP': 'mask AP',
+    'coco/AP': 'AP',
     'mIoU': 'mIoU',
 }
+IC_CONV = json.loads((Path(__file__).parent / 'data' / 'published_ic_conv.json').read_text())
 
 
 @pytest.fixture
@@ -44,8 +46,9 @@ def test_every_config_is_a_row_and_every_row_is_a_config():
 
 
 def test_rows_are_the_published_ones():
-    assert zoo.list_models() == sorted(PUBLISHED)
+    assert zoo.list_models() == sorted([*PUBLISHED, *IC_CONV])
     assert len(PUBLISHED) == 16
+    assert len(IC_CONV) == 8 + 3 + 2 * 5  # pose rows in one scale and in three
 
 
 @pytest.mark.parametrize('row', PUBLISHED)
@@ -58,7 +61,19 @@ def test_published_figures(row):
     assert published == {METRICS.get(key, key): value for key, value in PUBLISHED[row].items()}
 
 
-@pytest.mark.parametrize('row', PUBLISHED)
+@pytest.mark.parametrize('row', IC_CONV)
+def test_published_figures_of_ic_conv(row):
+    entry = zoo.get_entry(row)
+    assert 'params_m' not in entry['Metadata']['Published']  # none were
+    found = {metric: value for result in entry['Results'] for metric, value in result['Metrics'].items()}
+    assert found == {METRICS[key]: value for key, value in IC_CONV[row].items()}
+    backbone = zoo.get_config(row).model.backbone
+    pattern = entry['Metadata']['Published']['pattern']
+    assert backbone.get('pattern') == (pattern or ('proportional' if 'ic-' in row else None))
+    assert entry['Metadata']['Reproduced']['state_dict'] == (pattern is not None and 'ae_ic-res101' not in row)
+
+
+@pytest.mark.parametrize('row', [*PUBLISHED, *IC_CONV])
 def test_toolbox_is_that_of_the_config(row):
     assert zoo.get_config(row).default_scope == zoo.get_entry(row)['Toolbox']
 
@@ -86,7 +101,7 @@ def test_modelindex_reads_the_file():
     from modelindex.load_model_index import load
 
     index = load(str(ROOT / 'model-index.yml'))
-    assert [model.name for model in index.models] == list(PUBLISHED)
+    assert sorted(model.name for model in index.models) == sorted([*PUBLISHED, *IC_CONV])
     model = index.models[-1].full_model
     assert model.paper['URL'] == 'https://arxiv.org/abs/2103.06255'
     assert model.metadata.architecture == ['RedNet', 'Involution']
@@ -125,6 +140,26 @@ def test_readme_that_differs(generate_readme, tmp_path, capsys):
     readme.write_text(good.replace('<!-- table: COCO -->', '<!-- table: COKO -->'))
     with pytest.raises(ValueError, match="no row of the metafile has results on 'COKO'"):
         generate_readme.main([str(readme)])
+
+
+@pytest.mark.parametrize('row', IC_CONV)
+def test_counts_of_ic_conv_are_those_of_the_complexity_command(row):
+    metadata = zoo.get_entry(row)['Metadata']
+    own = complexity(row)
+    assert (metadata['Parameters'], metadata['FLOPs']) == (own.parameters, own.multiply_adds)
+    assert metadata['Input'] == list(own.shape)
+
+
+@pytest.mark.parametrize(
+    ('row', 'params', 'multiply_adds'),
+    [
+        ('ic-resnet50_8xb32_in1k', 25557032, 4089184256),
+        ('ic-resnet101_8xb32_in1k', 44549160, 7801405440),
+    ],
+)  # facts/complexity_ic_conv.json: those of ResNet
+def test_inception_convolutions_count_as_ordinary_ones(row, params, multiply_adds):
+    found = complexity(row)
+    assert (found.parameters, found.multiply_adds) == (params, multiply_adds)
 
 
 @pytest.mark.parametrize('row', PUBLISHED)

@@ -25,6 +25,11 @@ CONFIGS = {
         'coco',
         ['train_cfg.max_epochs=1', 'train_dataloader.batch_size=4'],
     ),
+    'faster-rcnn_ic-r18_fpn_mini-coco': (
+        'mmdet',
+        'coco',
+        ['train_cfg.max_epochs=1', 'train_dataloader.batch_size=4'],
+    ),
     'fpn_red26_inv-neck_mini-cityscapes': (
         'mmseg',
         'cityscapes',
@@ -49,7 +54,8 @@ def scalars(work_dir):
 
 
 def test_every_mini_config_is_listed():
-    assert sorted(path.stem for path in MINI.glob('*.py')) == sorted(CONFIGS)
+    pose = 'ae_res18_mini-coco-keypoints'  # in tests/pose
+    assert sorted(path.stem for path in MINI.glob('*.py')) == sorted([*CONFIGS, pose])
 
 
 @pytest.mark.parametrize('name', CONFIGS)

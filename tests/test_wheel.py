@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mmext.patterns import PUBLISHED
+
 ROOT = Path(__file__).parent.parent
 PARTS = ('pyproject.toml', 'setup.py', 'MANIFEST.in', 'README.md', 'LICENSE', 'model-index.yml', 'mmext', 'configs')
 USE = """
@@ -17,11 +19,13 @@ import sys, mmext
 from pathlib import Path
 folder = Path(sys.argv[1])
 assert Path(mmext.__file__).parent == folder / 'mmext', mmext.__file__
-assert len(mmext.list_models()) == 16
+assert len(mmext.list_models()) == 37
 name = 'rednet26_64xb32-130e_in1k'
 assert mmext.get_config(name).filename == str(folder / 'mmext/.mim/configs/involution' / (name + '.py'))
 model = mmext.get_model(name, device='meta')
 from mmext.ops.involution.cuda import launch
+from mmext.patterns import load_pattern
+assert len(load_pattern('pose_r50_k13')) == 16
 assert '__global__' in launch.source()
 assert sum(p.numel() for p in model.parameters()) == 9233886
 """
@@ -75,6 +79,7 @@ def test_wheel_has_the_configs_and_nothing_else_besides_the_package(built):
     extra = {name for name in names if name.startswith('mmext/') and not name.endswith('.py')}
     carried = {f'mmext/.mim/{name}' for name in configs() | {'model-index.yml'}}
     carried |= {f'mmext/ops/involution/cuda/{name}' for name in ('kernels.cu', 'scalars.cuh')}
+    carried |= {f'mmext/patterns/data/{name}.json' for name in PUBLISHED}
     assert carried <= names
     assert extra <= carried
     assert {name.partition('/')[0].partition('-')[0] for name in names} == {'mmext'}

@@ -33,21 +33,30 @@ def table(models, dataset):
         raise ValueError(f'no row of the metafile has results on {dataset!r}')
     figures = [{k: v for result in model['Results'] for k, v in result['Metrics'].items()} for model in models]
     metrics = list(figures[0] | {metric: None for row in figures for metric in row})
-    heading = ['config', 'Params (M), published', 'reproduced', 'FLOPs (G), published', 'reproduced']
-    lines = [heading + [f'{metric}, published' for metric in metrics], ['---'] + ['---:'] * (4 + len(metrics))]
-    for model, row in zip(models, figures):
-        published, reproduced = (model['Metadata'][key] for key in ('Published', 'Reproduced'))
-        lines.append(
-            [
-                f'[`{model["Name"]}`]({Path(model["Config"]).name})',
-                f'{published["params_m"]}',
-                f'{reproduced["params"] / 1e6:.3f}',
-                f'{published["flops_g"]}',
-                f'{reproduced["flops"] / 1e9:.3f}',
-                *(f'{row.get(metric, "")}' for metric in metrics),
-            ]
-        )
+    sizes = [_sizes(model['Metadata']) for model in models]
+    heading = ['config', *sizes[0], *(f'{metric}, published' for metric in metrics)]
+    lines = [heading, ['---'] + ['---:'] * (len(heading) - 1)]
+    for model, size, row in zip(models, sizes, figures):
+        link = f'[`{model["Name"]}`]({Path(model["Config"]).name})'
+        lines.append([link, *size.values(), *(f'{row.get(metric, "")}' for metric in metrics)])
+    lines[0] = [title.removesuffix(' ') for title in lines[0]]
     return ''.join(f'| {" | ".join(cells)} |\n' for cells in lines)
+
+
+def _sizes(metadata):
+    """Title -> cell: published figures beside their reproduction, or where none were published those counted here."""
+    published, reproduced = metadata['Published'], metadata['Reproduced']
+    if 'params_m' not in published:
+        return {
+            'Params (M)': f'{metadata["Parameters"] / 1e6:.2f}',
+            'multiply-adds (G)': f'{metadata["FLOPs"] / 1e9:.2f}',
+        }
+    return {
+        'Params (M), published': f'{published["params_m"]}',
+        'reproduced': f'{reproduced["params"] / 1e6:.3f}',
+        'FLOPs (G), published': f'{published["flops_g"]}',
+        'reproduced ': f'{reproduced["flops"] / 1e9:.3f}',
+    }
 
 
 def generate(readme):

@@ -44,6 +44,28 @@ def run(args):
     setting = os.environ.get(ENV_VARIABLE)
     source = f'{ENV_VARIABLE}={setting}' if setting else f'automatic choice ({ENV_VARIABLE} is not set)'
     print(f'{source}: {", ".join(f"{name} for tensors on {device}" for device, name in chosen.items())}')
+    print()
+    _inception_convolution()
+
+
+def _inception_convolution():
+    import torch
+
+    from mmext.ops.inception_conv.functional import ENV_VARIABLE, inception_conv2d, why_not_cpu
+
+    x, weight = torch.zeros(1, 1, 1, 1), torch.zeros(2, 1, 1, 1)
+    reason = why_not_cpu(x, weight)
+    rows = [('cpu', 'no' if reason else 'yes', reason or ''), ('reference', 'yes', '')]
+    print(format_table(('inception convolution', 'runs here', ''), rows, 'lll'))
+    setting = os.environ.get(ENV_VARIABLE)
+    if not setting:
+        print(f'automatic choice ({ENV_VARIABLE} is not set): {"reference" if reason else "cpu"} for tensors on cpu')
+        return
+    try:
+        inception_conv2d(x, weight, None, [(1, 1, 1), (1, 2, 1)])
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
+    print(f'{ENV_VARIABLE}={setting}')
 
 
 def backend_rows():

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mmext.cli import env, main
+from mmext.ops.inception_conv import functional
 from mmext.ops.involution import backends
 
 
@@ -15,40 +16,63 @@ def lines(capsys):
 def test_backends_and_reasons(capsys, monkeypatch):
     monkeypatch.delenv(backends.ENV_VARIABLE, raising=False)
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.delenv(functional.ENV_VARIABLE, raising=False)
     monkeypatch.setattr(backends, '_numba_problem', lambda: 'numba cannot be imported')
+    monkeypatch.setattr(functional, '_compiler_problem', lambda: 'numba cannot be imported')
     assert main(['env']) == 0
     out, _ = lines(capsys)
     assert out[1].startswith(f'torch {torch.__version__}, {torch.get_num_threads()} CPU threads, no GPU')
     assert any(line.startswith('mmengine 0.10') for line in out)
-    assert [line.split(maxsplit=2) for line in out[-5:-1]] == [
+    first, second = out.index(''), len(out) - 1 - out[::-1].index('')
+    assert [line.split(maxsplit=2) for line in out[first + 1 : second - 1]] == [
         ['involution', 'runs', 'here'],
         ['cuda', 'no', 'PyTorch finds no GPU'],
         ['cpu', 'no', 'numba cannot be imported'],
         ['reference', 'yes'],
     ]
-    assert out[-1] == 'automatic choice (MMEXT_INVOLUTION_BACKEND is not set): reference for tensors on cpu'
+    chosen = 'is not set): reference for tensors on cpu'
+    assert out[second - 1] == f'automatic choice (MMEXT_INVOLUTION_BACKEND {chosen}'
+    assert [line.split(maxsplit=3) for line in out[second + 1 : -1]] == [
+        ['inception', 'convolution', 'runs', 'here'],
+        ['cpu', 'no', 'numba', 'cannot be imported'],
+        ['reference', 'yes'],
+    ]
+    assert out[-1] == f'automatic choice (MMEXT_INCEPTION_CONV_BACKEND {chosen}'
 
 
-def test_setting_is_shown(capsys, monkeypatch):
+def test_settings_are_shown(capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     monkeypatch.setenv(backends.ENV_VARIABLE, 'reference')
+    monkeypatch.setenv(functional.ENV_VARIABLE, 'reference')
     assert main(['env']) == 0
-    assert lines(capsys)[0][-1] == 'MMEXT_INVOLUTION_BACKEND=reference: reference for tensors on cpu'
+    out = lines(capsys)[0]
+    assert 'MMEXT_INVOLUTION_BACKEND=reference: reference for tensors on cpu' in out
+    assert out[-1] == 'MMEXT_INCEPTION_CONV_BACKEND=reference'
 
 
 @pytest.mark.parametrize(
-    ('setting', 'message'),
+    ('variable', 'setting', 'message'),
     [
-        ('gpu', 'MMEXT_INVOLUTION_BACKEND=gpu is unknown; choose one of cuda, cpu, reference, or leave it out'),
         (
+            backends.ENV_VARIABLE,
+            'gpu',
+            'MMEXT_INVOLUTION_BACKEND=gpu is unknown; choose one of cuda, cpu, reference, or leave it out',
+        ),
+        (
+            functional.ENV_VARIABLE,
+            'gpu',
+            'MMEXT_INCEPTION_CONV_BACKEND=gpu is unknown; choose one of cpu, reference, or leave it out',
+        ),
+        (
+            backends.ENV_VARIABLE,
             'cuda',
             'MMEXT_INVOLUTION_BACKEND=cuda cannot run here: x is on cpu, not on a CUDA device; leave it out for the '
             'automatic choice',
         ),
     ],
 )
-def test_setting_that_does_not_run(setting, message, capsys, monkeypatch):
-    monkeypatch.setenv(backends.ENV_VARIABLE, setting)
+def test_setting_that_does_not_run(variable, setting, message, capsys, monkeypatch):
+    monkeypatch.setenv(variable, setting)
     assert main(['env']) == 1
     assert lines(capsys)[1] == f'mmext env: error: {message}'
 

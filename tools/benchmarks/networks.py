@@ -182,7 +182,7 @@ def main(argv=None):
             figures = entry.get('skipped')
             if figures is None:
                 figures = f'{tables.milliseconds(entry["median_ms"]):>7} ms {tables.times(entry["ratio"]):>6}'
-            print(f'{tables.kind(row)}, batch {batch}: {name:<24} {figures}', flush=True)
+            print(f'{tables.kind(row)}, batch {batch}: {name:<45} {figures}', flush=True)
     print(f'\n{tables.networks(result)}')
     measuring.write_whole(args.out, json.dumps(result, indent=2) + '\n')
     print(f'written: {args.out}')

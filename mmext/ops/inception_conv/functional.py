@@ -38,7 +38,7 @@ def inception_conv2d(x, weight, bias, pattern, stride=1, groups=1, backend=None)
         stride (int or tuple[int, int]): Step in pixels, at least 1. Default: 1.
         groups (int): Divides C and the channels of each run. A run is a grouped convolution of its own: its channels
             are cut into ``groups`` parts, each of which sees its part of the input. Default: 1.
-        backend (str, optional): Implementation to use, 'cpu' (compiled, float32) or 'reference' (an ordinary
+        backend (str, optional): Implementation to use, 'cpu' (compiled; float32, groups=1) or 'reference' (an ordinary
             convolution for each run); one that cannot run here raises. Default: None, that is the environment variable
             ``MMEXT_INCEPTION_CONV_BACKEND``, else 'cpu' where it can run and there is more than one run.
 
