@@ -31,6 +31,7 @@ MARKS = {  # colours that also differ to the colour-blind
     tables.OURS: ('D', '#009e73'),
 }
 
+COLUMNS = 4  # of a plot of networks
 COLORS = {tables.IC_PUBLISHED: '#d55e00', tables.RED_UNFOLD: '#d55e00', tables.BASELINE: '0.6', '': '#009e73'}
 
 
@@ -113,7 +114,7 @@ def draw(result, path):
 
 
 def draw_networks(result, path):
-    """Draw one file of networks.py: the time of every network, a column per row of the file.
+    """Draw one file of networks.py: the time of every network, an axis for each row of the file.
 
     Args:
         result (dict): The file's content.
@@ -126,9 +127,12 @@ def draw_networks(result, path):
 
     rows = result['rows']
     names = list(rows[0]['networks'])
-    size = 4 + 2.2 * len(rows), 1.4 + 0.34 * len(names)
-    figure, axes = pyplot.subplots(1, len(rows), figsize=size, sharey=True, squeeze=False, layout='constrained')
-    for axis, row in zip(axes[0], rows):
+    lines, columns = -(-len(rows) // COLUMNS), min(len(rows), COLUMNS)
+    size = 4 + 2.4 * columns, 0.8 + lines * (0.7 + 0.34 * len(names))
+    figure, axes = pyplot.subplots(lines, columns, figsize=size, sharey=True, squeeze=False, layout='constrained')
+    for axis in axes.flat[len(rows) :]:
+        axis.remove()
+    for axis, row in zip(axes.flat, rows):
         found = {name: entry for name, entry in row['networks'].items() if 'median_ms' in entry}
         for name, entry in found.items():
             y, median = names.index(name), entry['median_ms']
@@ -136,11 +140,12 @@ def draw_networks(result, path):
             text = f' {tables.milliseconds(median)} ms, {tables.times(entry["ratio"])}'
             axis.text(median, y, text, va='center', fontsize=8)
         axis.set_title(f'{tables.kind(row)}, batch {row["batch"]}', fontsize=9)
-        axis.set(xlabel='milliseconds (shorter is faster)', ylim=(len(names) - 0.4, -0.6))
-        axis.set_xlim(0, 1.6 * max(entry['median_ms'] for entry in found.values()))
+        axis.set(ylim=(len(names) - 0.4, -0.6))
+        axis.set_xlim(0, 1.75 * max(entry['median_ms'] for entry in found.values()))
         axis.spines[['top', 'right', 'left']].set_visible(False)
         axis.tick_params(axis='y', length=0)
     axes[0, 0].set_yticks(range(len(names)), names)
+    figure.supxlabel('milliseconds (shorter is faster)', fontsize=9)
     threads = f', {result["threads"]} threads' if result['device'] == 'cpu' else ''
     figure.suptitle(f'Images of {result["size"]} x {result["size"]} on {result["device_name"]}{threads}', fontsize=11)
     path.parent.mkdir(parents=True, exist_ok=True)
