@@ -1,4 +1,8 @@
-"""Folding of batch normalisation into convolutions, for inference."""
+"""Folding of batch normalisation into convolutions, for inference.
+
+``mmcv.cnn.fuse_conv_bn`` folds in two dimensions only, also over what stands between the two, and a convolution that
+several norms share once for each; so the pairs are found here, and PyTorch folds them.
+"""
 
 import copy
 import itertools
@@ -40,7 +44,7 @@ def fuse(model):
     model = copy.deepcopy(model).eval()
     places = {}
     for parent in model.modules():
-        for child in parent._modules.values():
+        for child in parent._modules.values():  # named_children() leaves out what it has seen
             places[child] = places.get(child, 0) + 1
     found = False
     for parent in list(model.modules()):

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from mmext.ops import involution
-from mmext.ops.involution.cpu import pixels, rows, threads
+from mmext.ops.compiled import threads
+from mmext.ops.involution.cpu import pixels, rows
 
 KERNELS = rows._forward32, rows._grad_x32, rows._grad_weight32, pixels._forward32
 

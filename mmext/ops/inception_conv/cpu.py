@@ -11,7 +11,7 @@ import threading
 import torch
 import torch.nn.functional as F
 
-from mmext.ops.involution.cpu.threads import run_kernel
+from mmext.ops.compiled.threads import run_kernel
 
 from .filters import pack_columns, pack_rows, unpack
 from .kernels import forward, grad_input, grad_weight

@@ -8,7 +8,7 @@ these span.
 import numba
 import numpy as np
 
-from mmext.ops.involution.cpu.threads import make_worker
+from mmext.ops.compiled.threads import make_worker
 
 from .access import array, integers, read_plan, round_up
 from .matrix import PANEL

@@ -8,8 +8,8 @@ import numba
 import numpy as np
 from numba.core import cgutils
 
-from mmext.ops.involution.cpu.threads import make_worker
-from mmext.ops.involution.cpu.vectors import make_intrinsic
+from mmext.ops.compiled.threads import make_worker
+from mmext.ops.compiled.vectors import make_intrinsic
 
 from .access import array, read_plan, round_up
 from .matrix import LANES, PANEL, multiply

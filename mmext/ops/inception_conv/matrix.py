@@ -12,7 +12,7 @@ from llvmlite import binding, ir
 from numba.core import cgutils, config, types
 from numba.extending import intrinsic
 
-from mmext.ops.involution.cpu.threads import compiled_as
+from mmext.ops.compiled.threads import compiled_as
 
 __all__ = ['LANES', 'PANEL', 'multiply']
 

@@ -11,8 +11,8 @@ import torch
 from llvmlite import ir
 from numba.core import cgutils
 
-from .threads import compiled_as, make_worker, run_kernel
-from .vectors import make_intrinsic
+from mmext.ops.compiled.threads import compiled_as, make_worker, run_kernel
+from mmext.ops.compiled.vectors import make_intrinsic
 
 __all__ = ['involution_forward', 'pixel_major']
 
