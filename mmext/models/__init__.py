@@ -3,5 +3,6 @@
 from .ic_resnet import ICResNet, ICResNeXt
 from .involution_fpn import InvolutionFPN
 from .rednet import RedNet
+from .wider_resnet import WiderResNet
 
-__all__ = ['ICResNeXt', 'ICResNet', 'InvolutionFPN', 'RedNet']
+__all__ = ['ICResNeXt', 'ICResNet', 'InvolutionFPN', 'RedNet', 'WiderResNet']
