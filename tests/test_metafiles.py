@@ -11,6 +11,7 @@ import yaml
 
 from mmext import zoo
 from mmext.complexity import complexity
+from mmext.convert.ademxapp import PUBLISHED_MD5
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / 'configs' / 'involution'
@@ -24,6 +25,7 @@ METRICS = {
     'mIoU': 'mIoU',
 }
 IC_CONV = json.loads((Path(__file__).parent / 'data' / 'published_ic_conv.json').read_text())
+WIDER = json.loads((Path(__file__).parent / 'data' / 'published_wider_resnet.json').read_text())
 
 
 @pytest.fixture
@@ -46,9 +48,10 @@ def test_every_config_is_a_row_and_every_row_is_a_config():
 
 
 def test_rows_are_the_published_ones():
-    assert zoo.list_models() == sorted([*PUBLISHED, *IC_CONV])
+    assert zoo.list_models() == sorted([*PUBLISHED, *IC_CONV, *WIDER])
     assert len(PUBLISHED) == 16
     assert len(IC_CONV) == 8 + 3 + 2 * 5  # pose rows in one scale and in three
+    assert len(WIDER) == 10
 
 
 @pytest.mark.parametrize('row', PUBLISHED)
@@ -73,7 +76,43 @@ def test_published_figures_of_ic_conv(row):
     assert entry['Metadata']['Reproduced']['state_dict'] == (pattern is not None and 'ae_ic-res101' not in row)
 
 
-@pytest.mark.parametrize('row', [*PUBLISHED, *IC_CONV])
+@pytest.mark.parametrize('row', WIDER)
+def test_published_figures_of_wider_resnet(row):
+    entry = zoo.get_entry(row)
+    (result,) = entry['Results']
+    assert result['Metrics'] == WIDER[row]
+    assert result['Published'] is True
+    checkpoint = entry['Metadata']['Published']['checkpoint']
+    assert (checkpoint in PUBLISHED_MD5) == any('val' in metric or 'error' in metric for metric in WIDER[row])
+
+
+# facts/wider_resnet.md, section 1: counted on the original's own networks
+COUNTS = {
+    'wider-resnet38-a1_4xb64-90e_in1k': (109_167_912, 49_518_575_616),
+    'wider-resnet38-a_4xb64-90e_in1k': (109_167_912, 49_518_575_616),
+    'wider-resnet38-a_4xb64-90e_in1k_floor': (109_167_912, 46_144_421_888),
+    'fcn_wider-resnet38-a1-d8_4xb4-30k_voc12aug-500x500': (124_042_581, 580.35),
+    'fcn_wider-resnet38-a1-d8_4xb4-26k_cityscapes-500x500': (124_033_363, 4791.1),
+    'fcn_wider-resnet38-a1-d8_4xb4-80k_ade20k-500x500': (124_637_142, 582.71),
+}
+
+
+@pytest.mark.parametrize('row', WIDER)
+def test_counts_of_wider_resnet(row):
+    metadata = zoo.get_entry(row)['Metadata']
+    found = complexity(row, shape=metadata['Input'])
+    assert (metadata['Parameters'], metadata['FLOPs']) == (found.parameters, found.multiply_adds)
+    if row in COUNTS:
+        parameters, multiply_adds = COUNTS[row]
+        assert found.parameters == parameters
+        if isinstance(multiply_adds, int):
+            assert found.multiply_adds == multiply_adds
+        else:
+            decimals = len(str(multiply_adds).partition('.')[2])
+            assert round(found.multiply_adds / 1e9, decimals) == multiply_adds
+
+
+@pytest.mark.parametrize('row', [*PUBLISHED, *IC_CONV, *WIDER])
 def test_toolbox_is_that_of_the_config(row):
     assert zoo.get_config(row).default_scope == zoo.get_entry(row)['Toolbox']
 
@@ -101,8 +140,8 @@ def test_modelindex_reads_the_file():
     from modelindex.load_model_index import load
 
     index = load(str(ROOT / 'model-index.yml'))
-    assert sorted(model.name for model in index.models) == sorted([*PUBLISHED, *IC_CONV])
-    model = index.models[-1].full_model
+    assert sorted(model.name for model in index.models) == sorted([*PUBLISHED, *IC_CONV, *WIDER])
+    (model,) = [found.full_model for found in index.models if found.name.startswith('upernet_red50')]
     assert model.paper['URL'] == 'https://arxiv.org/abs/2103.06255'
     assert model.metadata.architecture == ['RedNet', 'Involution']
     assert model.results[0].metrics == {'mIoU': 80.6}

@@ -34,7 +34,7 @@ def check_logits(model, case):
 
 def test_list():
     names = mmext.list_models()
-    assert len(names) == 37
+    assert len(names) == 47
     assert names == sorted(names)
     assert mmext.list_models('rednet5*') == ['rednet50_64xb32-130e_in1k']
     assert len(mmext.list_models('*red*')) == 16

@@ -15,7 +15,8 @@ from mmcv.cnn import build_conv_layer, build_norm_layer
 from mmengine.model import BaseModule, Sequential, constant_init
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
+
+from .recompute import recompute
 
 __all__ = ['ResNetSkeleton', 'ResidualBlock']
 
@@ -69,7 +70,7 @@ class ResidualBlock(BaseModule):
             Tensor: [N, out_channels, H / s, W / s], rounded up, s the block's stride.
         """
         if self.with_cp and x.requires_grad:
-            return self.relu(checkpoint(self._branch_and_shortcut, x, use_reentrant=False))
+            return self.relu(recompute(self._branch_and_shortcut, x, [self]))
         return self.relu(self._branch_and_shortcut(x))
 
 

@@ -93,7 +93,7 @@ class PreActivationBlock(BaseModule):
             if number == self.depth:
                 out = self.dropout(out)
             out = getattr(self, f'conv{number}')(out)
-        return out + shortcut
+        return out.add_(shortcut)
 
     def forward(self, x):
         """Run the block.

@@ -167,6 +167,34 @@ def networks(result):
     return f'{setting(result)} Images of {result["size"]} x {result["size"]} pixels.\n\n{table(heading, rows)}'
 
 
+def wider_resnet(result):
+    """Format the tables of the file of wider_resnet.py.
+
+    Args:
+        result (dict): The file's content.
+
+    Returns:
+        str: Markdown.
+    """
+    heading = ['training step', 'tensors alive at once, MiB', 'process, MiB', 'ms']
+    rows = [
+        [side, mebibytes(entry['live_bytes']), mebibytes(entry.get('extra_bytes')), milliseconds(time['median_ms'])]
+        for (side, entry), time in zip(result['training'].items(), result['times'].values())
+    ]
+    ratios = f'{result["live_ratio"]:.1%}', f'{result["extra_ratio"]:.1%}' if 'extra_ratio' in result else ''
+    rows.append(['with_cp over plain', *ratios, times(result['time_ratio'])])
+    crop = f'{result["batch"]} x 3 x {result["size"]} x {result["size"]}'
+    differences = (
+        f'Losses differ by {result["loss_difference"]:.1e}, gradients by {result["gradient_difference"]:.1e} of their '
+        'largest value.'
+    )
+    parts = [f'{setting(result)} Images {crop}.\n', table(heading, rows), f'{differences}\n']
+    rows = [[size, *map(mebibytes, entry.values())] for size, entry in result['inference_live_bytes'].items()]
+    sides = next(iter(result['inference_live_bytes'].values()))
+    parts.append(table(['inference on one image of', *(f'{side}, MiB' for side in sides)], rows))
+    return '\n'.join(parts)
+
+
 def kind(row):
     """Name what a row of networks.py measured."""
     return f'{row["mode"]}, {"autocast to bfloat16" if row["amp"] else "float32"}'
