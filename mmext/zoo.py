@@ -151,6 +151,7 @@ def get_model(name, checkpoint=None, source=None, device='cpu', **overrides):
         raise ValueError(f'source={source!r} says how to read a checkpoint, and none is given; pass checkpoint=PATH')
     cfg = get_config(name)
     cfg.model.backbone.init_cfg = None
+    cfg.model.pop('init_cfg', None)
     cfg.merge_from_dict(dict(model=overrides))
     cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))  # where mmpretrain keeps it
     init_default_scope(cfg.default_scope)

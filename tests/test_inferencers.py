@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 import mmext
+from mmext.resampling import resize_image, resize_maps
 
 MINI = Path(__file__).parent.parent / 'configs' / 'mini'
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # of red, green and blue, 0 to 255
@@ -87,6 +88,37 @@ def test_segmentor(picture, tmp_path):
     assert len(np.unique(expected)) > 1
     assert (result['predictions'] == expected).mean() > 0.999  # rounding may decide between equal scores
     assert result['visualization'].shape == (128, 128, 3)
+
+
+def test_segmentor_that_tests_in_steps(picture, tmp_path):
+    from mmseg.apis import MMSegInferencer
+
+    model, config, checkpoint = mini('fcn_wider-resnet38-a1-d8_mini-cityscapes', tmp_path)
+    result = MMSegInferencer(config, checkpoint, device='cpu')(picture, return_vis=True)
+    resized = normalised(resize_image(picture, (256, 256)))  # the longer side, as the config has it
+    with torch.no_grad():
+        shifted = F.pad(resized, (4, 4, 4, 4))  # half a cell; two steps of 4 pixels
+        cells = torch.zeros(1, 19, 64, 64)
+        for top in range(2):
+            for left in range(2):
+                window = shifted[..., 2 + 4 * top :, 2 + 4 * left :][..., :256, :256]
+                passes = [model(window, mode='tensor'), model(window.flip(-1), mode='tensor').flip(-1)]
+                cells[..., top::2, left::2] = sum(scores.softmax(1) for scores in passes) / 2
+    expected = resize_maps(resize_maps(cells, (256, 256), 'bicubic'), (128, 128), 'lanczos').argmax(1)[0].numpy()
+    assert len(np.unique(expected)) > 1
+    assert (result['predictions'] == expected).mean() > 0.999
+    assert result['visualization'].shape == (128, 128, 3)
+
+
+def test_classifier_with_published_pipelines(picture, tmp_path):
+    from mmpretrain import ImageClassificationInferencer
+
+    model, config, checkpoint = mini('wider-resnet38-a1_mini-in1k', tmp_path)
+    (result,) = ImageClassificationInferencer(config, pretrained=checkpoint, device='cpu')(picture)
+    with torch.no_grad():
+        scores = model(normalised(resize_image(picture, (64, 64), 'bicubic'))).softmax(1)[0]
+    np.testing.assert_allclose(result['pred_scores'], scores, atol=1e-6)
+    assert result['pred_class'] == str(int(scores.argmax()))
 
 
 def test_classifier(picture, tmp_path):

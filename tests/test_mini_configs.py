@@ -30,6 +30,16 @@ CONFIGS = {
         'coco',
         ['train_cfg.max_epochs=1', 'train_dataloader.batch_size=4'],
     ),
+    'wider-resnet38-a1_mini-in1k': (
+        'mmpretrain',
+        'imagenet',
+        ['train_cfg.max_epochs=1', 'train_dataloader.batch_size=4'],
+    ),
+    'fcn_wider-resnet38-a1-d8_mini-cityscapes': (
+        'mmseg',
+        'cityscapes',
+        ['train_cfg.max_iters=4', 'default_hooks.checkpoint.interval=4', 'train_dataloader.batch_size=4'],
+    ),
     'fpn_red26_inv-neck_mini-cityscapes': (
         'mmseg',
         'cityscapes',

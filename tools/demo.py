@@ -90,6 +90,16 @@ TASKS = {
         {'mIoU': ('mIoU', 65.45), 'aAcc': ('pixel accuracy', 90.07)},
         out='predictions',
     ),
+    'wide': Task(
+        'Wider-ResNet A1, FCN, semantic segmentation',
+        'mmseg',
+        'cityscapes',
+        'fcn_wider-resnet38-a1-d8_mini-cityscapes.py',
+        {'mIoU': ('mIoU', 52.7), 'aAcc': ('pixel accuracy', 86.6)},
+        out='predictions',
+        several=('--tta',),
+        several_metrics={'mIoU': ('mIoU in several scales', 52.7)},
+    ),
     'pose': Task(
         'bottom-up pose estimator (associative embedding)',
         'mmpose',

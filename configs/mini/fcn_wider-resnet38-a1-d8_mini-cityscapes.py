@@ -44,11 +44,11 @@ load_from = None
 max_iters = 300
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 # fixed, then in a line to the last rate, as the two published runs together
-optim_wrapper = dict(optimizer=dict(lr=0.02))
+optim_wrapper = dict(optimizer=dict(lr=0.05))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(
-        type='LinearLR', start_factor=1.0, end_factor=1e-6 / 0.02, by_epoch=False, begin=max_iters // 2, end=max_iters
+        type='LinearLR', start_factor=1.0, end_factor=1e-6 / 0.05, by_epoch=False, begin=max_iters // 2, end=max_iters
     ),
 ]
 auto_scale_lr = dict(base_batch_size=8)

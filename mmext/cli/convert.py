@@ -2,9 +2,10 @@
 
     mmext convert rednet50.pth checkpoints/ --source involution
     mmext convert red.pth checkpoints/frcnn.pth --source involution --config configs/involution/faster-rcnn_....py
+    mmext convert ilsvrc-cls_rna-a1_cls1000_ep-0001.params checkpoints/ --source ademxapp --verify
 
 The output is named after its content, such as checkpoints/rednet50-1a2b3c4d.pth. With --config, every key and shape is
-compared with that config's model before anything is written.
+compared with that config's model before anything is written; with --verify, the file with the published MD5 sums.
 """
 
 HELP = 'convert a published checkpoint'
@@ -16,10 +17,11 @@ def add_arguments(parser):
 
     from mmext.convert import SOURCES
 
-    parser.add_argument('src', metavar='SRC', help='the checkpoint, .pth or .pt')
+    parser.add_argument('src', metavar='SRC', help='the checkpoint, .pth, .pt or .params')
     parser.add_argument('dst', metavar='DST', help='new file name (.pth), which gets a hash, or an existing folder')
     parser.add_argument('--source', required=True, metavar='NAME', help=f'format of SRC: {", ".join(SOURCES)}')
     parser.add_argument('--allow-missing', action='store_true', help='go on if SRC lacks keys, and list them')
+    parser.add_argument('--verify', action='store_true', help="go on only if SRC's MD5 sum is a published one")
     parser.add_argument('--config', help='config whose model the result must fit, key by key')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='overrides of CONFIG')
 
@@ -33,7 +35,7 @@ def run(args):
     if args.cfg_options and not args.config:
         raise ValueError('--cfg-options overrides a config, and none is given; add --config CONFIG')
     path = destination(args.src, args.dst)
-    state_dict, report = convert(args.src, args.source, allow_missing=args.allow_missing)
+    state_dict, report = convert(args.src, args.source, allow_missing=args.allow_missing, verify=args.verify)
     if args.config:
         check_against_config(state_dict, report, args.config, args.cfg_options, allow_missing=args.allow_missing)
     path = write_checkpoint(state_dict, report, path)

@@ -4,9 +4,10 @@ from torch import nn
 
 from .report import name_keys
 
-__all__ = ['differences', 'run_differences', 'stem_hint']
+__all__ = ['differences', 'run_differences', 'setting_hint']
 
-STEM_KEY = 'stem.1.conv2.conv.weight'
+STEM_KEY = '.stem.1.conv2.conv.weight'  # of RedNet
+FIRST_KEY = '.level2.0.conv1.weight'  # of Wider-ResNet
 
 
 def differences(state_dict, wanted, surplus=None, allow_missing=False):
@@ -39,8 +40,8 @@ def differences(state_dict, wanted, surplus=None, allow_missing=False):
     return clauses
 
 
-def stem_hint(state_dict, wanted, report):
-    """Return the setting to change where the stem kernels differ, the one thing that the original has in two ways.
+def setting_hint(state_dict, wanted, report):
+    """Return the setting to change where it is the stem's kernels or the width that differ.
 
     Args:
         state_dict (dict[str, Tensor]): What there is.
@@ -48,12 +49,14 @@ def stem_hint(state_dict, wanted, report):
         report (ConversionReport): Of the conversion that made the state dict.
 
     Returns:
-        str: A clause, or '' where the stem is not the matter.
+        str: A clause, or '' where neither is the matter.
     """
-    for key, value in state_dict.items():
-        if key.endswith(STEM_KEY) and tuple(value.shape) != tuple(wanted.get(key, value.shape)):
-            setting = f'stem_kernel={report.architecture["stem_kernel"]}'
-            return f"set {setting} to get the checkpoint's stem (--cfg-options model.backbone.{setting})"
+    for end, name, what in ((STEM_KEY, 'stem_kernel', 'stem'), (FIRST_KEY, 'width', 'width')):
+        for key, value in state_dict.items():
+            differs = tuple(value.shape) != tuple(wanted.get(key, value.shape))
+            if name in report.architecture and f'.{key}'.endswith(end) and differs:
+                setting = f'{name}={report.architecture[name]}'
+                return f"set {setting} to get the checkpoint's {what} (--cfg-options model.backbone.{setting})"
     return ''
 
 

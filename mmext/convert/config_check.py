@@ -2,7 +2,7 @@
 
 import torch
 
-from .comparison import differences, run_differences, stem_hint
+from .comparison import differences, run_differences, setting_hint
 from .report import ConversionError
 
 __all__ = ['check_against_config']
@@ -20,7 +20,7 @@ def check_against_config(state_dict, report, config, cfg_options=None, allow_mis
 
     Raises:
         ConversionError: If keys, shapes or the runs of inception convolutions differ; the message names them, and the
-            setting where it is the stem kernel or the pattern.
+            setting where it is the stem kernel, the width or the pattern.
         OSError: If there is no such config.
         ImportError: If its toolbox is not installed.
     """
@@ -41,5 +41,5 @@ def check_against_config(state_dict, report, config, cfg_options=None, allow_mis
     unlike, run_hint = run_differences(state_dict, model, report)
     faults += unlike
     if faults:
-        hint = stem_hint(state_dict, wanted, report) or run_hint or 'choose the config of this very network'
+        hint = setting_hint(state_dict, wanted, report) or run_hint or 'choose the config of this very network'
         raise ConversionError(f'the checkpoint does not fit {config}: {"; ".join(faults)}; {hint}')

@@ -8,6 +8,7 @@ import torch
 from .comparison import differences
 from .reading import dataset_meta, load_content, runs_of, state_dict_of
 from .report import ConversionError, name_keys
+from .verification import published_name
 
 __all__ = ['SOURCES', 'convert']
 
@@ -15,30 +16,41 @@ __all__ = ['SOURCES', 'convert']
 # report, all but its missing keys, and the keys and shapes of the network that the checkpoint describes. Where several
 # keys of the checkpoint are mapped to one of ours, their tensors are joined along the first dimension, in the order of
 # the report. With ``KEEPS_RUNS = True`` its reports note runs (see ConversionReport), which a converted file has in its
-# meta, and converting that once more calls ``plan(state_dict, runs)``.
-SOURCES = {'involution': 'mmext.convert.involution', 'ic-conv': 'mmext.convert.ic_conv'}
+# meta, and converting that once more calls ``plan(state_dict, runs)``. Optional are ``load(path_or_mapping)``, which
+# reads files that are none of PyTorch and returns what they hold and a name for messages, and ``PUBLISHED_MD5``, name
+# of a published file -> its sum.
+SOURCES = {
+    'involution': 'mmext.convert.involution',
+    'ic-conv': 'mmext.convert.ic_conv',
+    'ademxapp': 'mmext.convert.ademxapp',
+    'psa': 'mmext.convert.psa',
+}
 
 
-def convert(path_or_mapping, source, allow_missing=False):
+def convert(path_or_mapping, source, allow_missing=False, verify=False):
     """Convert a checkpoint of an original project into a state dict of this package's networks.
 
-    Source of the formats: the projects themselves; see :mod:`mmext.convert.involution` and
-    :mod:`mmext.convert.ic_conv`.
+    Source of the formats: the projects themselves; see :mod:`mmext.convert.involution`,
+    :mod:`mmext.convert.ic_conv`, :mod:`mmext.convert.ademxapp` and :mod:`mmext.convert.psa`.
 
     Args:
-        path_or_mapping (str, Path or Mapping): See :func:`mmext.convert.read_checkpoint`.
+        path_or_mapping (str, Path or Mapping): See :func:`mmext.convert.read_checkpoint`; for 'ademxapp' an MXNet
+            ``.params`` file, or a mapping of names to numpy arrays or tensors.
         source (str): Name of the format, a key of :data:`mmext.convert.SOURCES`.
         allow_missing (bool): List keys that the checkpoint lacks in the report instead of refusing it. Default: False.
+        verify (bool): Refuse a file whose MD5 sum is none of those published for the format; the report names the file
+            that it is. Default: False.
 
     Returns:
         tuple[dict[str, Tensor], ConversionReport]: Detached tensors on the CPU under our keys, and what became of
-        every key.
+        every key. Tensors of an MXNet file are views of the file, which must not change while they are in use.
 
     Raises:
         ConversionError: If the format is unknown, the checkpoint cannot be read (see
             :func:`mmext.convert.read_checkpoint`), is of another architecture, has keys that are neither mapped nor
-            known to be of no use, has a tensor of the wrong shape or parts of one that do not fit together, or lacks
-            keys and ``allow_missing`` is False. The message names the keys.
+            known to be of no use, has a tensor of the wrong shape or parts of one that do not fit together, lacks
+            keys and ``allow_missing`` is False, or is none of the published files and ``verify`` is True. The message
+            names the keys.
         OSError: If there is no such file.
 
     Examples:
@@ -50,19 +62,34 @@ def convert(path_or_mapping, source, allow_missing=False):
         close = difflib.get_close_matches(str(source), SOURCES, n=1, cutoff=0.3)
         hint = f'did you mean {close[0]!r}? ' if close else ''
         raise ConversionError(f'source={source!r} is unknown: {hint}choose one of {", ".join(SOURCES)}')
-    content, name = load_content(path_or_mapping)
+    module = import_module(SOURCES[source])
+    verified = published_name(path_or_mapping, source, getattr(module, 'PUBLISHED_MD5', {})) if verify else ''
+    content, name = getattr(module, 'load', load_content)(path_or_mapping)
     found = state_dict_of(content, name)
     try:
-        module = import_module(SOURCES[source])
         runs = runs_of(content, source) if getattr(module, 'KEEPS_RUNS', False) else {}
         report, expected = module.plan(found, runs) if runs else module.plan(found)
         state_dict = _join(found, report.mapped)
+        _complete(state_dict, expected, report)
         report.dataset_meta = dataset_meta(content)
+        report.verified = verified
         report.missing = [key for key in expected if key not in state_dict]
         _check_total(found, state_dict, expected, report, allow_missing)
     except ConversionError as error:
         raise ConversionError(f'{name}: {error}') from None
+    if report.filled:  # then in the order of the network, as nothing says where filled ones stand
+        state_dict = {key: state_dict[key] for key in expected if key in state_dict}
     return state_dict, report
+
+
+def _complete(state_dict, expected, report):
+    for key in report.reshaped:
+        value, shape = state_dict[key], expected[key]
+        if value.ndim > len(shape) and set(value.shape[len(shape) :]) == {1}:
+            state_dict[key] = value.reshape(value.shape[: len(shape)])
+    for key in report.filled:
+        dtype = torch.int64 if key.endswith('.num_batches_tracked') else torch.float32
+        state_dict[key] = torch.zeros(expected[key], dtype=dtype)
 
 
 def _join(found, mapped):

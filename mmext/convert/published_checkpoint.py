@@ -7,7 +7,7 @@ from mmengine.model import update_init_info
 
 from mmext.registry import WEIGHT_INITIALIZERS
 
-from .comparison import differences, run_differences, stem_hint
+from .comparison import differences, run_differences, setting_hint
 from .conversion import convert
 from .report import ConversionError, name_keys
 
@@ -21,7 +21,8 @@ class PublishedCheckpoint:
     """``init_cfg`` that converts a published checkpoint in memory and loads it strictly into a module.
 
     Every key of the module is filled by a tensor of its shape, and the runs of its inception convolutions are those of
-    the checkpoint. Keys of stages that the module leaves out (``num_stages``) stay unused. The module and all in it
+    the checkpoint. Keys of stages that the module leaves out (``num_stages``; in WiderResNet levels after those of
+    ``out_indices``) stay unused. The module and all in it
     then count as initialised, so that no other initialisation touches them; in a list of several, give this one last.
 
     Args:
@@ -73,7 +74,7 @@ class PublishedCheckpoint:
         faults += unlike
         if faults:
             hint = (
-                stem_hint(part, wanted, report)
+                setting_hint(part, wanted, report)
                 or run_hint
                 or 'correct the prefix or the settings; to load a part of a network, run `mmext convert` and use '
                 'load_from'
@@ -93,5 +94,11 @@ class PublishedCheckpoint:
 
 def _keys_of_unbuilt_stages(keys, module):
     built = dict(module.named_modules())
-    stages = {key: re.match(r'((?:.*\.)?)layer\d+(?=\.)', key) for key in keys}
-    return [key for key, stage in stages.items() if stage and f'{stage[1]}layer1' in built and stage[0] not in built]
+    unbuilt = []
+    for key in keys:
+        # a network of this kind has the part named second
+        for pattern, always in ((r'((?:.*\.)?)layer\d+(?=\.)', 'layer1'), (r'((?:.*\.)?)(level\d|bn7)(?=\.)', 'conv1')):
+            stage = re.match(pattern, key)
+            if stage and f'{stage[1]}{always}' in built and stage[0] not in built:
+                unbuilt.append(key)
+    return unbuilt

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import torch
 
+from .files import existing_file
+from .mxnet_params import is_params_file
 from .report import ConversionError, name_keys
 
-__all__ = ['dataset_meta', 'load_content', 'read_checkpoint', 'runs_of', 'state_dict_of']
+__all__ = ['dataset_meta', 'is_pytorch_file', 'load_content', 'read_checkpoint', 'runs_of', 'state_dict_of']
 
 WRAPPER = 'module.'  # what DataParallel and DistributedDataParallel put before every key
 
@@ -28,7 +30,8 @@ def read_checkpoint(path_or_mapping):
     Raises:
         FileNotFoundError: If there is no such file.
         IsADirectoryError: If it is a folder.
-        ConversionError: If the file is empty or damaged, asks for code, or holds anything but a mapping of tensors.
+        ConversionError: If the file is empty, damaged or MXNet's, asks for code, or holds anything but a mapping of
+            tensors.
     """
     return state_dict_of(*load_content(path_or_mapping))
 
@@ -81,13 +84,18 @@ def runs_of(content, source):
     return {str(name): tuple(counts) for name, counts in runs.items()}
 
 
+def is_pytorch_file(path):
+    """Return whether a file starts as those of ``torch.save`` do, in today's format or the one before PyTorch 1.6."""
+    with open(path, 'rb') as file:
+        return file.read(4).startswith((b'PK\x03\x04', b'\x80'))
+
+
 def _load(path):
-    if path.is_dir():
-        raise IsADirectoryError(f'{path} is a folder; give the checkpoint file inside it')
-    if not path.is_file():
-        raise FileNotFoundError(f'there is no file {path}; download the checkpoint first, or correct the path')
-    if path.stat().st_size == 0:
-        raise ConversionError(f'{path} is empty (0 bytes); download it again')
+    existing_file(path)
+    if is_params_file(path):
+        raise ConversionError(
+            f"{path} is an MXNet .params file, no PyTorch checkpoint; choose the source 'ademxapp' for a Wider-ResNet"
+        )
     try:
         return torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # a damaged file fails in as many ways as there are bytes

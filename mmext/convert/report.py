@@ -35,17 +35,23 @@ class ConversionReport:
             inception convolutions also 'runs', {our name of the convolution: channels of each of its runs}.
         mapped: Key of the checkpoint -> our key. Several of the same one are parts of it, in this order.
         dropped: Key of the checkpoint -> why nothing of ours takes it.
+        reshaped: Our key -> why its tensor has lost the trailing dimensions of size 1 that the checkpoint's has.
+        filled: Our key -> why the checkpoint need not have it; it becomes zeros.
         missing: Our keys that the checkpoint does not fill. Empty unless the caller allowed it.
         dataset_meta: Classes and palette that the checkpoint says it was trained with, under mmengine's names; empty
             where it says nothing.
+        verified: Name of the published file that has the same MD5 sum; '' if that was not asked for.
     """
 
     source: str
     architecture: dict
     mapped: dict = field(default_factory=dict)
     dropped: dict = field(default_factory=dict)
+    reshaped: dict = field(default_factory=dict)
+    filled: dict = field(default_factory=dict)
     missing: list = field(default_factory=list)
     dataset_meta: dict = field(default_factory=dict)
+    verified: str = ''
 
     @property
     def settings(self):
@@ -53,17 +59,26 @@ class ConversionReport:
         return ', '.join(f'{name}={value!r}' for name, value in self.architecture.items() if name != 'runs')
 
     def __str__(self):
-        reasons = {}
-        for key, reason in self.dropped.items():
-            reasons.setdefault(reason, []).append(key)
         runs = self.architecture.get('runs', {})
         lines = [
             f'source   {self.source}',
             f'settings {self.settings}',
             *([f'runs     {sum(map(len, runs.values()))} in {len(runs)} inception convolutions'] if runs else []),
             f'mapped   {len(self.mapped)} of {len(self.mapped) + len(self.dropped)} keys',
-            *(f'dropped  {name_keys(keys)} ({reason})' for reason, keys in reasons.items()),
+            *(
+                f'{what:<8} {name_keys(keys)} ({reason})'
+                for what in ('dropped', 'reshaped', 'filled')
+                for reason, keys in _by_reason(getattr(self, what)).items()
+            ),
             f'missing  {name_keys(self.missing) if self.missing else "none"}',
+            *([f'verified {self.verified}, by its MD5 sum'] if self.verified else []),
             *(f'{name:<8} {len(values)}, from the checkpoint' for name, values in self.dataset_meta.items()),
         ]
         return '\n'.join(lines)
+
+
+def _by_reason(reasons):
+    found = {}
+    for key, reason in reasons.items():
+        found.setdefault(reason, []).append(key)
+    return found

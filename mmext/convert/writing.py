@@ -1,7 +1,6 @@
 """Writing of converted checkpoints: named after their content, whole or not at all."""
 
 import hashlib
-import io
 import os
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from .report import ConversionError
 __all__ = ['SUFFIX', 'destination', 'write_checkpoint']
 
 SUFFIX = '.pth'
+BLOCK = 2**20
 
 
 def destination(src, dst):
@@ -47,6 +47,7 @@ def write_checkpoint(state_dict, report, path):
 
     The name gets the first eight digits of the file's SHA-256, as ``torch.hub`` checks them: ``rednet50-1a2b3c4d.pth``.
     The same tensors, settings and version give the same bytes. The file appears whole, under its name, or not at all.
+    Tensors are written from where they are; copied are those that are a part of something larger or share memory.
 
     Args:
         state_dict (dict[str, Tensor]): As :func:`mmext.convert.convert` returns it.
@@ -63,16 +64,56 @@ def write_checkpoint(state_dict, report, path):
     meta = dict(source=report.source, converted_by=f'mmext {__version__}', architecture=report.architecture)
     if report.dataset_meta:
         meta['dataset_meta'] = report.dataset_meta
-    # each tensor with a storage of its own, so that the file holds no more than them
-    tensors = {key: value.clone(memory_format=torch.contiguous_format) for key, value in state_dict.items()}
-    buffer = io.BytesIO()  # not a path, whose name torch.save would write into the file
-    torch.save(dict(meta=meta, state_dict=tensors), buffer)
-    digest = hashlib.sha256(buffer.getbuffer()).hexdigest()[:8]
-    target = path.with_name(f'{path.stem}-{digest}{path.suffix}')
-    temporary = path.with_name(f'.{target.name}.{os.getpid()}.tmp')
+    content = dict(meta=meta, state_dict=_tight(state_dict))
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
-        temporary.write_bytes(buffer.getbuffer())
+        with open(temporary, 'wb') as file:
+            stream = _Stream(file)  # not a path, whose name torch.save would write into the file
+            torch.save(content, stream)
+            if stream.error:
+                raise stream.error
+        with open(temporary, 'rb') as file:
+            digest = hashlib.sha256()
+            while block := file.read(BLOCK):
+                digest.update(block)
+        target = path.with_name(f'{path.stem}-{digest.hexdigest()[:8]}{path.suffix}')
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
     return target
+
+
+class _Stream:
+    """A file that keeps its first error for later, as torch.save hides it behind one of its own."""
+
+    def __init__(self, file):
+        self.file = file
+        self.error = None
+
+    def write(self, data):
+        if not self.error:
+            try:
+                self.file.write(data)
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+    def flush(self):
+        if not self.error:
+            try:
+                self.file.flush()
+            except OSError as error:
+                self.error = error
+
+
+def _tight(state_dict):
+    """Return tensors with storages of their own and nothing else in them, so that a file holds no more than them."""
+    tensors, storages = {}, set()
+    for key, value in state_dict.items():
+        storage = value.untyped_storage()
+        own = storage.nbytes() == value.nbytes and storage.data_ptr() not in storages
+        if not own or value.stride() != torch.empty(value.shape, device='meta').stride():
+            value = value.clone(memory_format=torch.contiguous_format)
+        storages.add(storage.data_ptr())
+        tensors[key] = value
+    return tensors

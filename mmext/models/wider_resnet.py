@@ -33,7 +33,7 @@ class PreActivationBlock(BaseModule):
 
     A shortcut with a convolution takes the first norm's ReLU, the tensor that the first convolution takes, too.
 
-    Source: "Wider or Deeper: Revisiting the ResNet Model for Visual Recognition" (Pattern Recognition 2019), section 4.
+    Source: "Wider or Deeper: Revisiting the ResNet Model for Visual Recognition" (Pattern Recognition 2019).
 
     Args:
         in_channels (int): Channels of the input.
@@ -118,8 +118,8 @@ class WiderResNet(BaseModule):
     same parameters. Model A halves the resolution by max pooling after levels 1 to 5, A1 by the first convolution of
     levels 2 to 6, A2 by max pooling after levels 1 and 2, then by convolutions.
 
-    Source: "Wider or Deeper: Revisiting the ResNet Model for Visual Recognition" (Pattern Recognition 2019), section 4
-    and table 1, and the layer tables published with it.
+    Source: "Wider or Deeper: Revisiting the ResNet Model for Visual Recognition" (Pattern Recognition 2019), and the
+    layer tables published with it.
 
     Args:
         arch (str): 'A', 'A1' or 'A2'.

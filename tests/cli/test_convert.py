@@ -1,5 +1,6 @@
 import hashlib
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -122,3 +123,53 @@ def test_bad_arguments(src, dst, capsys, args, source, message):
     assert message in capsys.readouterr().err
     assert os.listdir(dst) == []
     assert torch.load(src, weights_only=True)['meta'] == dict(epoch=130)
+
+
+@pytest.fixture
+def params(tmp_path, monkeypatch):
+    """An MXNet file of a narrow Wider-ResNet that counts as published."""
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / 'convert')
+    import mxnet_writer
+    import wider
+
+    from mmext.convert import ademxapp
+
+    path = mxnet_writer.write(tmp_path / 'ilsvrc-cls_rna-a1_cls1000_ep-0001.params', wider.classifier(), 0)
+    monkeypatch.setitem(ademxapp.PUBLISHED_MD5, path.name, hashlib.md5(path.read_bytes()).hexdigest())
+    return path
+
+
+def test_mxnet_file(params, dst, capsys):
+    assert convert(params, dst, '--verify', source='ademxapp') == 0
+    (name,) = os.listdir(dst)
+    assert name.startswith('ilsvrc-cls_rna-a1_cls1000_ep-0001-')
+    assert name.endswith('.pth')
+    printed = capsys.readouterr().out
+    for line in (
+        'source   ademxapp',
+        'mapped   193 of 193 keys',
+        'filled   37 keys: backbone.level2.0.bn1.num_batches',
+    ):
+        assert line in printed
+    assert f'verified {params.name}, by its MD5 sum\nwritten' in printed
+    assert len(torch.load(dst / name, weights_only=True)['state_dict']) == 193 + 37
+
+
+@pytest.mark.parametrize(
+    ('kept', 'options', 'source', 'message'),
+    [
+        (5000, ['--verify'], 'ademxapp', 'is none of the published files: its MD5 sum is'),
+        (5000, [], 'ademxapp', 'the file ends too early'),
+        (7, [], 'ademxapp', 'the magic number of the list takes 8 bytes and 7 are left'),
+        (None, [], 'psa', "is an MXNet .params file, no PyTorch checkpoint; choose the source 'ademxapp'"),
+        (None, ['--verify'], 'psa', "source 'psa' has no published MD5 sums to verify a file with; leave --verify out"),
+        (None, ['--config', CONFIG], 'ademxapp', 'choose the config of this very network'),
+    ],
+)
+def test_bad_mxnet_files(params, dst, capsys, kept, options, source, message):
+    params.write_bytes(params.read_bytes()[:kept])
+    assert convert(params, dst, *options, source=source) == 1
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count('\n') == 1
+    assert os.listdir(dst) == []

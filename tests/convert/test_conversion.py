@@ -274,7 +274,7 @@ def test_an_unknown_source_names_the_nearest():
         ConversionError, match=r"'involutoin' is unknown: did you mean 'involution'\? choose one of invo"
     ):
         convert({}, 'involutoin')
-    assert list(SOURCES) == ['involution', 'ic-conv']
+    assert list(SOURCES) == ['involution', 'ic-conv', 'ademxapp', 'psa']
 
 
 def test_the_settings_build_the_backbone():

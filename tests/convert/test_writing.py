@@ -6,7 +6,7 @@ import pytest
 import torch
 from narrow import classifier
 
-from mmext.convert import ConversionError, convert
+from mmext.convert import ConversionError, convert, writing
 from mmext.convert.writing import destination, write_checkpoint
 
 
@@ -45,6 +45,42 @@ def test_a_view_of_a_large_storage_is_written_small(tmp_path):
     state = {**classifier(), 'head.fc.bias': torch.zeros(10**6)[:5]}
     path = write_checkpoint(*convert(state, 'involution'), tmp_path / 'red.pth')
     assert path.stat().st_size < 4 * 10**6
+
+
+def test_tensors_that_share_memory_or_lie_otherwise_give_the_same_bytes(tmp_path):
+    state = classifier()
+    first, second = 'backbone.layer1.0.bn1.weight', 'backbone.layer1.0.bn1.bias'
+    state[second] = state[first].clone()
+    weight = 'backbone.layer1.0.conv1.weight'
+    wanted = write_checkpoint(*convert(state, 'involution'), tmp_path / 'red.pth').read_bytes()
+    state[second] = state[first]
+    state[weight] = state[weight].to(memory_format=torch.channels_last)
+    state['head.fc.weight'] = state['head.fc.weight'].t().contiguous().t()
+    state['head.fc.bias'] = torch.nn.Parameter(torch.stack([state['head.fc.bias']] * 2, 1)[:, 1])
+    (tmp_path / 'other').mkdir()
+    found = write_checkpoint(*convert(state, 'involution'), tmp_path / 'other' / 'red.pth')
+    assert found.read_bytes() == wanted
+
+
+def test_whole_tensors_are_not_copied():
+    state = dict(whole=torch.rand(3, 4), part=torch.rand(5)[1:], repeated=torch.zeros(()).expand(7))
+    tight = writing._tight(state)
+    assert tight['whole'] is state['whole']
+    for key, value in tight.items():
+        assert torch.equal(value, state[key])
+        assert value.untyped_storage().nbytes() == value.nbytes
+
+
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='needs a device that is always full')
+def test_a_full_disk_is_said_and_leaves_nothing_behind(tmp_path, monkeypatch):
+    def full(path, mode):
+        open(path, mode).close()
+        return open('/dev/full', mode)
+
+    monkeypatch.setattr(writing, 'open', full, raising=False)
+    with pytest.raises(OSError, match='No space left'):
+        write_checkpoint(*convert(classifier(), 'involution'), tmp_path / 'red.pth')
+    assert os.listdir(tmp_path) == []
 
 
 def test_torch_hub_accepts_the_hash(tmp_path):

@@ -233,7 +233,7 @@ def test_targets():
         'rednet_cpu': {'size': 224, 'rows': [dict(mode='inference', amp=False, batch=1, networks=networks)]},
         'ic_resnet_cpu': {'size': 224, 'rows': [dict(mode='inference', amp=False, batch=8, networks=ic_networks)]},
     }
-    lines = _load('tables').targets(results).splitlines()
+    lines = _load('targets').targets(results).splitlines()
     reached = {line.split(' | ')[0].removeprefix('| '): line.split(' | ')[-1].removesuffix(' |') for line in lines[2:]}
     assert reached['CPU: unfold over mmext, forward'] == 'yes'
     assert reached['CPU: unfold over mmext, forward and backward'] == 'no'
@@ -242,6 +242,49 @@ def test_targets():
     assert reached['CPU: IC-ResNet-50 over ResNet-50, inference, likewise'] == 'no'
     assert reached['CPU: IC-ResNet-50 over ResNet-50, one image'] == 'not measured'
     assert {value for name, value in reached.items() if name.startswith('GPU')} == {'not measured'}
+
+
+@pytest.mark.parametrize('batch', [1, 4])
+def test_recomputing_takes_less_than_half_the_memory_of_a_training_step(batch):
+    # Model A1 at stride 8, full width, 504 x 504: counted on meta tensors, so the same on every machine
+    counted = _load('wider_resnet')
+    plain, saving = (counted.training_bytes(504, batch, with_cp) for with_cp in (False, True))
+    assert saving <= 0.45 * plain
+
+
+def test_inference_keeps_no_level_but_those_it_returns():
+    counted = _load('wider_resnet')
+    freed, kept = (counted.inference_bytes(504, 504, out_indices) for out_indices in ((6,), range(7)))
+    outputs = 4 * (64 * 504**2 + 128 * 252**2 + 256 * 126**2 + (512 + 1024 + 2048) * 63**2)  # levels 1 to 6
+    assert freed <= 4 * 4096 * 63**2 * 3  # the largest tensor three times: that of level 7 or 1
+    assert kept - freed > outputs / 3
+
+
+def test_live_memory_counts_what_is_alive():
+    with _load('live_memory').LiveMemory() as memory:
+        a = torch.ones(1000)
+        b = a.view(10, 100)  # the same memory
+        assert memory.now == 4000
+        c = b + 1
+        del a, b
+        assert memory.now == 4000
+        c.mul_(2)
+    assert (memory.now, memory.peak) == (4000, 8000)
+    apart = torch.ones(1000)
+    with _load('live_memory').LiveMemory([apart]) as memory:
+        apart.add_(1)
+    assert memory.peak == 0
+
+
+def test_memory_of_wider_resnet(tmp_path):
+    out = tmp_path / 'wider_resnet_cpu.json'
+    arguments = ['--size', '40', '--width', '0.0625', '--runs', '1', '--out', str(out)]
+    assert _load('wider_resnet').main(arguments) == 0
+    result = json.loads(out.read_text())
+    assert (result['loss_difference'], result['gradient_difference']) == (0, 0)
+    training = result['training']
+    assert result['live_ratio'] == training['with_cp']['live_bytes'] / training['plain']['live_bytes']
+    assert '504' not in _load('tables').wider_resnet(result)
 
 
 def test_the_page_has_the_tables_of_its_files():

@@ -1,4 +1,4 @@
-"""The memory of tensors alive at once, counted operator by operator, on any device, the weightless ``meta`` included."""
+"""The memory of tensors alive at once, counted operator by operator, on any device, the weightless meta included."""
 
 import weakref
 

@@ -2,7 +2,8 @@
 """Draw the benchmarks' JSON files and write their tables into ``docs/benchmarks/README.md``.
 
 A table stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``, where NAME is that of a JSON file without its suffix,
-or ``targets``. Everything else on the page is left as it is. A file that does not exist is not drawn.
+or ``targets``. Everything else on the page is left as it is. A file that does not exist is not drawn, nor one of memory
+alone.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import measuring
 import tables
+import targets
 
 BLOCK = re.compile(r'(<!-- (\w+) -->\n).*?(<!-- /\2 -->)', re.S)
 FORMATS = {
@@ -22,6 +24,7 @@ FORMATS = {
     'rednet_cuda': tables.networks,
     'ic_resnet_cpu': tables.networks,
     'ic_resnet_cuda': tables.networks,
+    'wider_resnet_cpu': tables.wider_resnet,
 }
 MARKS = {  # colours that also differ to the colour-blind
     'unfold': ('o', '#d55e00'),
@@ -58,12 +61,12 @@ def generate(text, results):
     def fill(match):
         begin, name, end = match.groups()
         if name == 'targets':
-            content = tables.targets(results)
+            content = targets.targets(results)
         elif name not in FORMATS:
             raise ValueError(f'<!-- {name} --> is no table; there are: {", ".join([*FORMATS, "targets"])}')
         else:
             content = FORMATS[name](results[name]) if name in results else 'Not measured.\n'
-            if name in results:
+            if name in results and FORMATS[name] in DRAWN:
                 content = f'![{DRAWN[FORMATS[name]][0]}]({name}.png)\n\n{content}'
         return f'{begin}\n{content}\n{end}'
 
@@ -174,6 +177,8 @@ def main(argv=None):
         print(f'{page} differs from the JSON files; run: python tools/benchmarks/plot.py', file=sys.stderr)
         return 1
     for name, result in results.items():
+        if FORMATS[name] not in DRAWN:
+            continue
         DRAWN[FORMATS[name]][1](result, args.folder / f'{name}.png')
         print(f'written: {args.folder / name}.png')
     if text != page.read_text():
