@@ -12,7 +12,7 @@ help:  ## list the targets
 setup:  ## install the tested stack and mmext into .venv (15 to 25 minutes once, then seconds)
 	@$(PYTHON) tools/setup_env.py
 
-demo: setup  ## train a network on data made here, test it, draw what it finds; TASK=cls, det, ic, ins, pose or seg
+demo: setup  ## train a network on data made here, test it, draw what it finds; TASK=cls, det, ic, ins, pose, seg, wide
 	@$(BIN)/python tools/demo.py $(TASK)
 
 bench: setup  ## measure speed and memory against other forms (about half an hour), update docs/benchmarks
@@ -20,6 +20,7 @@ bench: setup  ## measure speed and memory against other forms (about half an hou
 	@$(BIN)/python tools/benchmarks/networks.py rednet
 	@$(BIN)/python tools/benchmarks/networks.py ic_resnet --train
 	@$(BIN)/python tools/benchmarks/wider_resnet.py
+	@$(BIN)/python tools/benchmarks/mxnet_params.py
 	@$(BIN)/python tools/benchmarks/plot.py
 
 test: setup  ## run the test suite

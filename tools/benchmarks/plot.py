@@ -25,6 +25,7 @@ FORMATS = {
     'ic_resnet_cpu': tables.networks,
     'ic_resnet_cuda': tables.networks,
     'wider_resnet_cpu': tables.wider_resnet,
+    'mxnet_params': tables.mxnet_params,
 }
 MARKS = {  # colours that also differ to the colour-blind
     'unfold': ('o', '#d55e00'),

@@ -193,6 +193,36 @@ def wider_resnet(result):
     return '\n'.join(parts)
 
 
+def mxnet_params(result):
+    """Format the table of the file of mxnet_params.py.
+
+    Args:
+        result (dict): The file's content.
+
+    Returns:
+        str: Markdown.
+    """
+    extra = result['extra_bytes']
+    rows = []
+    for what, part, ours, plain in (
+        ('all values, file in memory', 'warm', 'reading', 'plain_reading'),
+        ('all values, file on disk', 'cold', 'reading', 'plain_reading'),
+        ('whole conversion, hash and writing', 'whole', 'converting', 'plain_copying'),
+    ):
+        times_of = [milliseconds(result[part][side]['median_ms']) for side in (ours, plain)]
+        rows.append(
+            [what, *times_of, times(result[part]['ratio']), *(mebibytes(extra[side]) for side in (ours, plain))]
+        )
+    opening = [milliseconds(result[part]['opening']['median_ms']) for part in ('warm', 'cold')]
+    size = f'A file of {result["bytes"]:,} bytes, {result["arrays"]} arrays{", made" if result["made"] else ""}.'
+    heading = ['what', 'mmext, ms', 'the bytes alone, ms', 'ratio', 'mmext, extra MiB', 'the bytes alone, extra MiB']
+    where = setting({**result['machine'], 'runs': result['runs']})
+    return (
+        f'{where} {size} Opening and checking it takes {opening[0]} ms, {opening[1]} ms where nothing of it is in '
+        f'memory.\n\n{table(heading, rows)}'
+    )
+
+
 def kind(row):
     """Name what a row of networks.py measured."""
     return f'{row["mode"]}, {"autocast to bfloat16" if row["amp"] else "float32"}'
