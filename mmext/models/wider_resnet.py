@@ -61,9 +61,7 @@ class PreActivationBlock(BaseModule):
     ):
         super().__init__()
         self.with_cp = with_cp
-        self.shortcut = None
-        if project:
-            self.shortcut = build_conv_layer(conv_cfg, in_channels, convs[-1][1], 1, stride=stride, bias=False)
+        entering = in_channels
         self.depth = len(convs)
         for number, (kernel, channels) in enumerate(convs, 1):
             first = number == 1
@@ -81,6 +79,9 @@ class PreActivationBlock(BaseModule):
             self.add_module(f'bn{number}', build_norm_layer(norm_cfg, in_channels)[1])
             self.add_module(f'conv{number}', conv)
             in_channels = channels
+        self.shortcut = None  # after the others: mmext.fuse takes a convolution and the norm behind it for a pair
+        if project:
+            self.shortcut = build_conv_layer(conv_cfg, entering, in_channels, 1, stride=stride, bias=False)
         self.relu = nn.ReLU(inplace=True)
         self.dropout = nn.Dropout(dropout)
 

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 from wider_golden import Case, our_key
 
+import mmext
 from mmext.models import WiderResNet
 
 CASES = golden.names('wider_resnet', 'a*') + golden.names('wider_resnet', 'fcn*')
@@ -195,6 +196,19 @@ def test_shortcuts_take_the_shared_activation():
     x = torch.randn(1, 8, 8, 8)
     branch = block.conv2(block.bn2(block.conv1(block.bn1(x).relu())).relu())
     torch.testing.assert_close(block(x), branch + x)  # without a convolution it is the input itself
+
+
+def test_fused_for_inference():
+    torch.manual_seed(0)
+    model = narrow(out_indices=range(7)).eval()
+    for norm in _norms(model):
+        norm.running_mean.normal_(std=0.1)
+        norm.running_var.uniform_(0.5, 1.5)
+    fused = mmext.fuse(model)
+    assert len(_norms(fused)) == 1 + 17  # the norm before a block's first convolution and the last one stay
+    x = torch.rand(1, 3, 64, 64)
+    for out, expected in zip(fused(x), model(x)):
+        torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
 
 
 def test_dropout_is_before_the_last_convolution_of_levels_6_and_7():
