@@ -25,7 +25,7 @@ def test_list(capsys):
         '39.6 box AP, 35.1 mask AP',
     ]
     assert main(['models', '*cityscapes*']) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 1 + 3
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 3 + 3  # involution, Wider-ResNet
 
 
 def test_nothing_matches(capsys):
