@@ -1,8 +1,19 @@
 """Networks and necks that need no toolbox, only mmengine and mmcv (mmcv-lite is enough)."""
 
 from .ic_resnet import ICResNet, ICResNeXt
+from .inflated_densenet import InflatedDenseNet
+from .inflated_resnet import InflatedResNet, InflatedResNeXt
 from .involution_fpn import InvolutionFPN
 from .rednet import RedNet
 from .wider_resnet import WiderResNet
 
-__all__ = ['ICResNeXt', 'ICResNet', 'InvolutionFPN', 'RedNet', 'WiderResNet']
+__all__ = [
+    'ICResNeXt',
+    'ICResNet',
+    'InflatedDenseNet',
+    'InflatedResNeXt',
+    'InflatedResNet',
+    'InvolutionFPN',
+    'RedNet',
+    'WiderResNet',
+]

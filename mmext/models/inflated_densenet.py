@@ -1,0 +1,293 @@
+"""DenseNet inflated to 3D, for clips."""
+
+import torch
+from mmcv.cnn import build_norm_layer
+from mmengine.model import BaseModule
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmext.ops.inflate.conv3d import InflatedConv3d
+from mmext.registry import MODELS
+
+from .inflated_resnet import as_clip, first_if_single
+from .pretrained_2d import load_pretrained, mark_initialised
+from .recompute import recompute
+
+__all__ = ['InflatedDenseNet']
+
+BOTTLENECK = 4  # channels between a layer's two convolutions, for each that it adds
+TIME_HALVINGS = 3  # in the transitions
+# our keys for other names of the same network: torchvision's checkpoints before 2018, and mmpretrain's
+NAMES = (
+    (r'^(.*denselayer\d+\.(?:norm|conv))\.(\d\.)', r'\1\2'),
+    (r'^stem\.0\.', 'features.conv0.'),
+    (r'^stem\.1\.', 'features.norm0.'),
+    (r'^transitions\.3\.0\.', 'features.norm5.'),
+)
+
+
+class DenseLayer(BaseModule):
+    """Norm, ReLU and a 1x1x1 convolution, norm, ReLU and a 3x3 one, whose output joins the input's channels.
+
+    Source: "Densely Connected Convolutional Networks" (CVPR 2017), section 3.
+
+    Args:
+        in_channels (int): Channels of the input.
+        growth (int): Channels of the output.
+        temporal_kernel (int): Frames that the 3x3 convolution sees, 1 or 3; with 3, the first and last frame are
+            repeated.
+        norm_cfg (dict): Type of the norms.
+        with_cp (bool): Recompute activations in the backward pass.
+    """
+
+    def __init__(self, in_channels, growth, temporal_kernel, norm_cfg, with_cp):
+        super().__init__()
+        width = BOTTLENECK * growth
+        self.with_cp = with_cp
+        self.norm1 = build_norm_layer(norm_cfg, in_channels)[1]
+        self.conv1 = InflatedConv3d(in_channels, width, 1, bias=False)
+        self.norm2 = build_norm_layer(norm_cfg, width)[1]
+        self.conv2 = InflatedConv3d(
+            *(width, growth, (temporal_kernel, 3, 3)),
+            padding=(temporal_kernel // 2, 1, 1),
+            bias=False,
+            temporal_padding_mode='replicate',
+        )
+        self.relu = nn.ReLU(inplace=True)
+
+    def _run(self, x):
+        x = self.conv1(self.relu(self.norm1(x)))
+        return self.conv2(self.relu(self.norm2(x)))
+
+    def forward(self, x):
+        """Return the new channels: [N, in_channels, T, H, W] -> [N, growth, T, H, W]."""
+        if self.with_cp and torch.is_grad_enabled():
+            return recompute(self._run, x, [self])
+        return self._run(x)
+
+
+class DenseBlock(nn.Module):
+    """Layers, each of which takes the channels of all before it."""
+
+    def __init__(self, count, in_channels, growth, *args):
+        super().__init__()
+        for number in range(count):
+            self.add_module(f'denselayer{number + 1}', DenseLayer(in_channels + number * growth, growth, *args))
+
+    def forward(self, x):
+        """[N, in_channels, T, H, W] -> [N, in_channels + count * growth, T, H, W]."""
+        for layer in self.children():
+            x = torch.cat([x, layer(x)], 1)
+        return x
+
+
+class Transition(nn.Module):
+    """Norm, ReLU, 1x1x1 convolution, and average pooling that halves picture and time."""
+
+    def __init__(self, in_channels, out_channels, norm_cfg):
+        super().__init__()
+        self.norm = build_norm_layer(norm_cfg, in_channels)[1]
+        self.relu = nn.ReLU(inplace=True)
+        self.conv = InflatedConv3d(in_channels, out_channels, 1, bias=False)
+        self.pool = nn.AvgPool3d(2, stride=2)
+
+    def forward(self, x):
+        """[N, in_channels, T, H, W] -> [N, out_channels, T // 2, H // 2, W // 2]."""
+        return self.pool(self.conv(self.relu(self.norm(x))))
+
+
+@MODELS.register_module()
+class InflatedDenseNet(BaseModule):
+    """Inflated DenseNet-121, 161, 169 or 201, a backbone for mmaction2's ``Recognizer3D``.
+
+    The stem sees one frame at a time; so do the blocks' 3x3 convolutions, or three with ``inflate_block_convs``. The
+    three transitions halve time as they halve the picture. Of a still clip, the network makes what the 2D network makes
+    of the picture. Keys are those of torchvision's DenseNet.
+
+    Source: "Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset" (CVPR 2017), section 2.4; "Densely
+    Connected Convolutional Networks" (CVPR 2017), table 1. Kernels and strides along time are those of the published
+    inflated DenseNets.
+
+    Args:
+        depth (int): 121, 161, 169 or 201.
+        pretrained (str, optional): Checkpoint to start from: a path, a URL, or such as ``'torchvision://densenet121'``.
+            Default: None.
+        pretrained2d (bool): Whether ``pretrained`` is of the 2D network (torchvision or mmpretrain), to be inflated.
+            Default: True.
+        inflate_block_convs (bool): Whether the blocks' 3x3 convolutions see three frames, each with a third of the 2D
+            weight, the first and last frame repeated. Default: True.
+        in_channels (int): Channels of a frame. Default: 3.
+        growth (int, optional): Channels that a layer adds. Default: None, as published: 32, 48 for 161.
+        stem_channels (int, optional): Channels of the stem. Default: None, as published: 64, 96 for 161.
+        out_indices (Sequence[int]): Blocks whose outputs are returned, within 0..3. Default: (3,).
+        frozen_stages (int): Freeze the stem and this many blocks with the transitions behind them: -1 none, 0 the stem,
+            up to 4. Frozen parts stay in eval mode. Default: -1.
+        norm_cfg (dict): Type of the norms. Default: ``dict(type='BN3d', requires_grad=True)``.
+        norm_eval (bool): Keep every BatchNorm in eval mode while training. Default: False.
+        with_cp (bool): Recompute each layer's activations in the backward pass. Default: False.
+        channels_last (bool, optional): Compute in ``torch.channels_last_3d``. Default: None, if the clip is on the CPU.
+        init_cfg (dict or list[dict], optional): mmengine initialisation. Default: None, that is Kaiming (normal, fan
+            in, ReLU) for every convolution and 1 / 0 for every norm.
+
+    Shapes:
+        Input [N, in_channels, T, H, W] with T at least 8 and H, W at least 29. Output of block i [N, C, T // 2^i, H',
+        W']; the stem halves H and W twice, rounded up, each transition once, rounded down. The last block's output has
+        gone through the final norm and ReLU; the others' are as their transitions take them. One output is returned as
+        a tensor, several as a tuple.
+
+    Raises:
+        ValueError: If an option is out of its range, a clip leaves nothing after the pools, or, when weights are
+            initialised, a checkpoint does not fit.
+
+    Examples:
+        >>> model = InflatedDenseNet(121)
+        >>> model(torch.rand(1, 3, 8, 64, 64)).shape
+        torch.Size([1, 1024, 1, 2, 2])
+    """
+
+    # blocks' layers, growth, channels of the stem
+    arch_settings = {
+        121: ((6, 12, 24, 16), 32, 64),
+        161: ((6, 12, 36, 24), 48, 96),
+        169: ((6, 12, 32, 32), 32, 64),
+        201: ((6, 12, 48, 32), 32, 64),
+    }
+
+    def __init__(
+        self,
+        depth,
+        pretrained=None,
+        pretrained2d=True,
+        inflate_block_convs=True,
+        in_channels=3,
+        growth=None,
+        stem_channels=None,
+        out_indices=(3,),
+        frozen_stages=-1,
+        norm_cfg=dict(type='BN3d', requires_grad=True),
+        norm_eval=False,
+        with_cp=False,
+        channels_last=None,
+        init_cfg=None,
+    ):
+        if init_cfg is None:
+            init_cfg = [
+                dict(type='Kaiming', layer=['Conv3d', 'InflatedConv3d'], mode='fan_in'),
+                dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
+            ]
+        super().__init__(init_cfg)
+        if depth not in self.arch_settings:
+            raise ValueError(f'depth={depth!r} is unknown; choose one of {list(self.arch_settings)}')
+        if not out_indices or any(index not in range(4) for index in out_indices):
+            raise ValueError(f'out_indices={tuple(out_indices)} must be one or more of (0, 1, 2, 3) (blocks)')
+        if frozen_stages not in range(-1, 5):
+            raise ValueError(f'frozen_stages={frozen_stages!r} must be in -1..4 (-1 none, 0 the stem)')
+        counts, published_growth, published_stem = self.arch_settings[depth]
+        growth, channels = growth or published_growth, stem_channels or published_stem
+        self.depth = depth
+        self.pretrained = pretrained
+        self.pretrained2d = pretrained2d
+        self.out_indices = tuple(out_indices)
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.channels_last = channels_last
+
+        self.features = nn.Sequential()
+        self.features.conv0 = InflatedConv3d(
+            in_channels, channels, (1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3), bias=False
+        )
+        self.features.norm0 = build_norm_layer(norm_cfg, channels)[1]
+        self.features.relu0 = nn.ReLU(inplace=True)
+        self.features.pool0 = nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))
+        temporal_kernel = 3 if inflate_block_convs else 1
+        for index in range(max(out_indices) + 1):
+            block = DenseBlock(counts[index], channels, growth, temporal_kernel, norm_cfg, with_cp)
+            self.features.add_module(f'denseblock{index + 1}', block)
+            channels += counts[index] * growth
+            if index < max(out_indices):
+                self.features.add_module(f'transition{index + 1}', Transition(channels, channels // 2, norm_cfg))
+                channels //= 2
+        if 3 in self.out_indices:
+            self.features.norm5 = build_norm_layer(norm_cfg, channels)[1]
+            self.features.relu5 = nn.ReLU(inplace=True)
+        self.feat_dim = channels
+        self._freeze_stages()
+
+    def init_weights(self):
+        """Load ``pretrained``, inflated where it is of the 2D network; without it, initialise as ``init_cfg`` says."""
+        if self.pretrained is None:
+            super().init_weights()
+            return
+        names = [*NAMES]
+        for index in range(4):
+            names.append((rf'^stages\.{index}\.block\.(\d+)\.', _Layer(index + 1)))
+            names.append((rf'^transitions\.{index}\.', f'features.transition{index + 1}.'))
+        modes = {name: 'average' for name, module in self.named_modules() if name.endswith('.conv2')}
+        load_pretrained(self, self.pretrained, self.pretrained2d, names, modes)
+        mark_initialised(self)
+
+    def _freeze_stages(self):
+        if self.frozen_stages < 0:
+            return
+        names = ['conv0', 'norm0']
+        names += [f'{part}{k + 1}' for k in range(self.frozen_stages) for part in ('denseblock', 'transition')]
+        names += ['norm5'] if self.frozen_stages == 4 else []
+        for name in names:
+            part = getattr(self.features, name, None)
+            if part is not None:  # the last block has no transition
+                part.eval()
+                part.requires_grad_(False)
+
+    def train(self, mode=True):
+        """Set the mode, keeping frozen parts, and all BatchNorm under ``norm_eval``, in eval mode.
+
+        Args:
+            mode (bool): True for training. Default: True.
+
+        Returns:
+            InflatedDenseNet: self.
+        """
+        super().train(mode)
+        self._freeze_stages()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def forward(self, x):
+        """Compute the feature maps.
+
+        Args:
+            x (Tensor): Clips [N, in_channels, T, H, W].
+
+        Returns:
+            Tensor or tuple[Tensor]: The outputs of the blocks in ``out_indices``, in ascending order.
+
+        Raises:
+            ValueError: If ``x`` is no clip, or leaves nothing after the pools.
+        """
+        size = tuple(x.shape[2:])
+        x = as_clip(x, self.channels_last)
+        outs = []
+        for name, part in self.features.named_children():
+            if isinstance(part, Transition) and min(x.shape[2:]) < 2:
+                raise ValueError(
+                    f'a clip of {size[0]} frames of {size[1]} x {size[2]} pixels is {x.shape[2]} frames of '
+                    f'{x.shape[3]} x {x.shape[4]} before {name}, which halves all three; give at least '
+                    f'{2**TIME_HALVINGS} frames of 29 x 29 pixels'
+                )
+            x = part(x)
+            if name.startswith('denseblock') and int(name[-1]) - 1 in self.out_indices and name != 'denseblock4':
+                outs.append(x)
+        return first_if_single((*outs, x) if 3 in self.out_indices else tuple(outs))
+
+
+class _Layer:
+    """Replacement of mmpretrain's name of a layer, which counts from 0."""
+
+    def __init__(self, block):
+        self.block = block
+
+    def __call__(self, match):
+        return f'features.denseblock{self.block}.denselayer{int(match[1]) + 1}.'
