@@ -56,8 +56,10 @@ class DenseLayer(BaseModule):
         self.relu = nn.ReLU(inplace=True)
 
     def _run(self, x):
-        x = self.conv1(self.relu(self.norm1(x)))
-        return self.conv2(self.relu(self.norm2(x)))
+        x = self.relu(self.norm1(x))
+        if isinstance(self.norm2, nn.Identity):  # folded by mmext.fuse
+            return self.conv2(self.conv1.activated(x))
+        return self.conv2(self.relu(self.norm2(self.conv1(x))))
 
     def forward(self, x):
         """Return the new channels: [N, in_channels, T, H, W] -> [N, growth, T, H, W]."""

@@ -8,11 +8,26 @@ from mmext.ops.inflate.conv3d import InflatedConv3d
 from mmext.registry import MODELS
 
 from .pretrained_2d import load_pretrained, mark_initialised
-from .resnet_skeleton import ResNetSkeleton
+from .resnet_skeleton import ResidualBlock, ResNetSkeleton
 
 __all__ = ['InflatedResNeXt', 'InflatedResNet']
 
 BASIC = 18, 34  # depths of two 3x3 convolutions a block
+
+
+class InflatedBlock(ResidualBlock):
+    """A residual block of clips. When its norms are folded (:func:`mmext.fuse`), sums and ReLUs join convolutions."""
+
+    def forward(self, x):
+        """Run the block: [N, in_channels, T, H, W] -> [N, out_channels, T', H', W']."""
+        folded = all(isinstance(getattr(self, norm), nn.Identity) for _, norm in self.layer_names)
+        if torch.is_grad_enabled() or not folded:
+            return super().forward(x)
+        shortcut = x if self.downsample is None else self.downsample(x)
+        *convs, last = (getattr(self, conv) for conv, _ in self.layer_names)
+        for conv in convs:
+            x = conv.activated(x)
+        return last.activated(x, shortcut)
 
 
 @MODELS.register_module()
@@ -61,6 +76,7 @@ class InflatedResNet(ResNetSkeleton):
         101: (3, 4, 23, 3),
         152: (3, 8, 36, 3),
     }
+    block_class = InflatedBlock
     groups = 1
 
     def __init__(

@@ -108,6 +108,7 @@ class ResNetSkeleton(BaseModule):
     """
 
     arch_settings = {}
+    block_class = ResidualBlock
 
     def __init__(
         self,
@@ -211,7 +212,7 @@ class ResNetSkeleton(BaseModule):
         if stride != 1 or in_channels != out_channels:
             downsample = self._make_downsample(in_channels, out_channels, stride, avg_down)
         convs, channels = self.make_convs(in_channels, mid_channels, out_channels, stride, dilation)
-        return ResidualBlock(convs, channels, downsample, **self._block_cfg)
+        return self.block_class(convs, channels, downsample, **self._block_cfg)
 
     def _make_downsample(self, in_channels, out_channels, stride, avg_down):
         layers = []

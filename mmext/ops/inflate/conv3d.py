@@ -4,16 +4,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from . import one_dnn
+
 __all__ = ['InflatedConv3d']
 
 PADDING_MODES = ('zeros', 'replicate')
 
 
 class InflatedConv3d(nn.Conv3d):
-    """``nn.Conv3d`` with a padding of its own along time, that runs in the form that fits.
+    """``nn.Conv3d`` with a padding of its own along time, which runs in the form that fits.
 
-    A kernel of one frame is a 2D convolution of frames. In ``torch.channels_last_3d`` a clip is its frames, one after
-    the other, so that nothing is copied. Results are those of ``nn.Conv3d`` but for rounding, keys are the same.
+    On the CPU, for clips in ``torch.channels_last_3d``, that is oneDNN's, whatever the clip's size. Results are those
+    of ``nn.Conv3d`` but for rounding, keys are the same.
 
     Args:
         *args: Those of ``nn.Conv3d``.
@@ -56,21 +58,48 @@ class InflatedConv3d(nn.Conv3d):
         Returns:
             Tensor: [N, out_channels, T', H', W'], in ``torch.channels_last_3d`` where ``x`` is.
         """
+        x, padding = self._padded(x)
+        if not one_dnn.runs_here(x, self.weight):
+            return F.conv3d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        if (
+            x.shape[2] == 1
+            and self.kernel_size[0] > 1
+            and 2 * padding[0] == self.dilation[0] * (self.kernel_size[0] - 1)
+        ):
+            return self._of_one_frame(x)
+        return one_dnn.convolve(x, self, padding)
+
+    def activated(self, x, other=None):
+        """Convolve a clip, add another one, and cut off what is below zero.
+
+        Args:
+            x (Tensor): [N, in_channels, T, H, W].
+            other (Tensor, optional): [N, out_channels, T', H', W']. Default: None, nothing is added.
+
+        Returns:
+            Tensor: ``relu(self(x) + other)``; on the CPU without gradients in one pass over the result.
+        """
+        if not torch.is_grad_enabled():
+            padded, padding = self._padded(x)
+            if one_dnn.runs_here(padded, self.weight):
+                found = one_dnn.convolve_and_activate(padded, self, padding, other)
+                if found is not None:
+                    return found
+        out = self(x)
+        return (out if other is None else out + other).relu_()
+
+    def _padded(self, x):
+        """Return the clip with frames repeated where ``temporal_padding_mode`` says so, and the padding left to do."""
         if x.ndim != 5:
             raise ValueError(f'a clip has the shape [N, C, T, H, W], but x has {list(x.shape)}')
-        padding = self.padding
-        if padding[0] and self.temporal_padding_mode == 'replicate':
-            x = F.pad(x, (0, 0, 0, 0, padding[0], padding[0]), mode='replicate')
-            padding = (0, *padding[1:])
-        if self.kernel_size[0] == 1 and padding[0] == 0 and x.is_contiguous(memory_format=torch.channels_last_3d):
-            return self._of_frames(x[:, :, :: self.stride[0]])
-        return F.conv3d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        if self.padding[0] and self.temporal_padding_mode == 'replicate':
+            return F.pad(x, (0, 0, 0, 0, *self.padding[:1] * 2), mode='replicate'), (0, *self.padding[1:])
+        return x, self.padding
 
-    def _of_frames(self, x):
-        n, _, t = x.shape[:3]
-        frames = x.transpose(1, 2).flatten(0, 1)  # [N * T, C, H, W], in channels_last without a copy
+    def _of_one_frame(self, x):
+        """Convolve a clip of one frame, of which the outer taps meet nothing but zeros, as a picture."""
         out = F.conv2d(
-            *(frames, self.weight.squeeze(2), self.bias),
+            *(x.squeeze(2), self.weight[:, :, self.kernel_size[0] // 2], self.bias),
             *(self.stride[1:], self.padding[1:], self.dilation[1:], self.groups),
         )
-        return out.unflatten(0, (n, t)).transpose(1, 2)
+        return out.unsqueeze(2)

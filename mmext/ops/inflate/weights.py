@@ -30,9 +30,7 @@ def inflate_weight(weight, temporal_kernel, mode='center'):
     if mode not in MODES:
         raise ValueError(f'mode={mode!r} is unknown; choose one of {", ".join(map(repr, MODES))}')
     if temporal_kernel < 1 or (mode == 'center' and temporal_kernel % 2 == 0):
-        raise ValueError(
-            f"temporal_kernel={temporal_kernel} must be at least 1, and odd with mode='center'"
-        )
+        raise ValueError(f"temporal_kernel={temporal_kernel} must be at least 1, and odd with mode='center'")
     inflated = weight.new_zeros(*weight.shape[:2], temporal_kernel, *weight.shape[2:])
     if mode == 'center':
         inflated[:, :, temporal_kernel // 2] = weight
