@@ -10,7 +10,7 @@ from .version import __version__
 
 compat.apply()
 
-__all__ = ['__version__', 'compat', 'fuse', 'get_config', 'get_model', 'list_models', 'registry']
+__all__ = ['__version__', 'compat', 'fuse', 'get_config', 'get_model', 'inflate', 'list_models', 'registry']
 
 
 def __getattr__(name):
@@ -22,4 +22,8 @@ def __getattr__(name):
         from .fusing import fuse
 
         return fuse
+    if name == 'inflate':
+        from .inflating import inflate
+
+        return inflate
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -14,7 +14,7 @@ from mmext.version import __version__
 
 __all__ = ['main']
 
-COMMANDS = ('complexity', 'convert', 'env', 'models', 'pattern')
+COMMANDS = ('complexity', 'convert', 'env', 'inflate-check', 'models', 'pattern')
 USER_ERRORS = (ValueError, LookupError, OSError, ImportError)
 
 
@@ -33,7 +33,7 @@ def main(argv=None):
     subparsers = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     modules = {}
     for name in COMMANDS:
-        modules[name] = module = import_module(f'mmext.cli.{name}')
+        modules[name] = module = import_module(f'mmext.cli.{name.replace("-", "_")}')
         doc = argparse.RawDescriptionHelpFormatter
         subparser = subparsers.add_parser(name, help=module.HELP, description=module.__doc__, formatter_class=doc)
         module.add_arguments(subparser)

@@ -1,7 +1,7 @@
 """Count the parameters and multiply-adds of a config, by part and by kind, without weights and within seconds.
 
-Multiply-adds are those of one picture. The own convention counts convolutions, aggregations (involutions) and matrix
-products; the published one counts as the published tables of a family did.
+Multiply-adds are those of one picture, or of one clip. The own convention counts convolutions, aggregations
+(involutions) and matrix products; the published one counts as the published tables of a family did.
 
     mmext complexity my_config.py --shape 512 1024                          a config, for pictures 512 pixels high
     mmext complexity rednet50_64xb32-130e_in1k --convention published       a row, counted as its table was
@@ -30,6 +30,9 @@ def add_arguments(parser):
         metavar=('H', 'W'),
         help='height and width of the picture in pixels (default: that behind the published figures)',
     )
+    parser.add_argument(
+        '--frames', type=int, metavar='T', help='frames of the clip, for models that take clips (default: 32)'
+    )
     parser.add_argument('--convention', choices=('own', 'published'), help='what is counted (default: own)')
     parser.add_argument('--json', action='store_true', help='print JSON')
 
@@ -37,19 +40,20 @@ def add_arguments(parser):
 def run(args):
     """Print the counts; return 1 if a published figure is not met."""
     if args.all:
-        if args.shape or args.convention:
+        if args.shape or args.convention or args.frames is not None:
             raise ValueError(
                 '--all counts by the published convention at the published shapes; leave out other options'
             )
         return _compare_all(args.json)
     from mmext.complexity import complexity
 
-    found = complexity(args.config, args.shape, args.convention or 'own')
+    found = complexity(args.config, args.shape, args.convention or 'own', frames=args.frames)
     if args.json:
         totals = dict(parameters=found.parameters, trainable=found.trainable, multiply_adds=found.multiply_adds)
         print(json.dumps({**asdict(found), **totals}, indent=2))
         return 0
-    print(f'{found.model}, one picture of {found.shape[0]} x {found.shape[1]} pixels, {_describe(found)}\n')
+    what = 'one picture' if found.frames is None else f'one clip of {found.frames} frames'
+    print(f'{found.model}, {what} of {found.shape[0]} x {found.shape[1]} pixels, {_describe(found)}\n')
     rows = [
         (name, part.parameters, part.trainable, *part.three_kinds, part.total) for name, part in found.parts.items()
     ]

@@ -48,8 +48,8 @@ def inflate_activation(layer):
 def inflate_dropout(layer):
     """Turn a dropout of pictures into one of clips.
 
-    ``nn.Dropout2d`` becomes ``nn.Dropout3d``, which drops a channel in all frames; the others are copied. Without effect
-    in evaluation mode.
+    ``nn.Dropout2d`` becomes ``nn.Dropout3d``, which drops a channel in all frames; the others are copied. Without
+    effect in evaluation mode.
 
     Args:
         layer (nn.Module): ``nn.Dropout``, ``nn.Dropout2d``, ``nn.AlphaDropout`` or ``nn.FeatureAlphaDropout``.

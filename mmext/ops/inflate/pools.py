@@ -23,8 +23,8 @@ def inflate_pool(pool, temporal_kernel=1, temporal_stride=None, temporal_padding
 
     Args:
         pool (nn.Module): One of the above. ``return_indices`` must be off.
-        temporal_kernel (int): Frames that are pooled, at least 1; 1 for ``nn.LPPool2d``. Adaptive pools take all frames,
-            whatever is given here. Default: 1.
+        temporal_kernel (int): Frames that are pooled, at least 1; 1 for ``nn.LPPool2d``. Adaptive pools take all
+            frames, whatever is given here. Default: 1.
         temporal_stride (int, optional): Step in frames, at least 1. Default: None, ``temporal_kernel``.
         temporal_padding (int): Frames added on either side, from 0 to ``temporal_kernel // 2``. Default: 0.
 
@@ -81,8 +81,8 @@ def _average(pool, kernel, stride, temporal_padding):
     if temporal_padding:
         if count_include_pad and any(margins):
             raise ValueError(
-                f'temporal_padding={temporal_padding} beside padding={pool.padding} with count_include_pad=True: one is '
-                'not to be counted and the other is; use temporal_padding=0'
+                f'temporal_padding={temporal_padding} beside padding={pool.padding} with count_include_pad=True: one '
+                'is not to be counted and the other is; use temporal_padding=0'
             )
         count_include_pad = False
     if divisor is not None:

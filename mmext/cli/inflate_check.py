@@ -1,0 +1,187 @@
+"""Inflate a classification network to 3D, show it a still clip, and compare its prediction with that of the 2D network.
+
+The clip is one image again and again, so that both predictions must be equal but for rounding. ResNets and DenseNets of
+torchvision are inflated by the rules of the published inflated networks (temporal kernels of 3, time is halved on the
+way), all others with one tap along time and pools over space; see mmext.inflate.
+
+    mmext inflate-check resnet50 --image cat.jpg --checkpoint resnet50-11ad3fa6.pth
+    mmext inflate-check densenet121 --frames 8
+    mmext inflate-check rednet26_64xb32-130e_in1k
+
+The exit status is 1 if the largest difference is above 1e-5 of the largest score.
+"""
+
+import difflib
+from pathlib import Path
+
+from .table import format_table
+
+HELP = 'compare an inflated network with its 2D original on a still clip'
+TOLERANCE = 1e-5
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for values in 0..1
+SEED = 0
+
+
+def add_arguments(parser):
+    """Declare the arguments."""
+    parser.add_argument(
+        'model', metavar='MODEL', help='classification network of torchvision, row of mmext or mmpretrain, or a config'
+    )
+    parser.add_argument('--image', metavar='PATH', help='a picture (default: a photograph of scikit-learn, else noise)')
+    parser.add_argument('--frames', type=int, default=16, metavar='N', help='frames of the clip (default: 16)')
+    parser.add_argument('--checkpoint', metavar='PATH', help='weights of the 2D network (default: random ones)')
+    parser.add_argument('--size', type=int, default=224, metavar='N', help='height and width in pixels (default: 224)')
+
+
+def run(args):
+    """Run the command; return 1 if the predictions differ."""
+    import torch
+
+    from mmext.inflating import inflate
+    from mmext.inflating.published import published_rules
+
+    for name in ('frames', 'size'):
+        if getattr(args, name) < 1:
+            raise ValueError(f'--{name} {getattr(args, name)} must be at least 1')
+    if args.image is not None and not Path(args.image).is_file():
+        raise FileNotFoundError(f'there is no image {args.image}; give the path of a picture')
+    with torch.random.fork_rng([]):
+        torch.manual_seed(SEED)
+        model, classes = _model(args.model)
+        image, origin = _image(args.image, args.size)
+    if args.checkpoint is not None:
+        _load(model, args.checkpoint, args.model)
+    model.eval()
+    rules = published_rules(model, args.frames)
+    network = inflate(model, rules, image_size=args.size)
+    clip = image[:, :, None].expand(-1, -1, args.frames, -1, -1)
+    with torch.inference_mode():
+        flat, deep = model(image), network(clip)
+    if not isinstance(flat, torch.Tensor) or flat.ndim != 2:
+        raise ValueError(f'{args.model} gives no score for each class; choose a classification network')
+    if deep.ndim == 3:  # [N, T, classes]: nothing pools over time
+        deep = deep.mean(1)
+    weights = args.checkpoint or f'random, seed {SEED}, as there is no --checkpoint: the classes mean nothing'
+    print(f'model    {args.model}\nweights  {weights}\nimage    {origin}, {args.size} x {args.size} pixels')
+    print(f'clip     {args.frames} times this image')
+    print(f'rules    {"those of the published inflated network" if rules else "one tap along time"}')
+    difference = float((deep - flat).abs().max())
+    relative = difference / float(flat.abs().max())
+    equal = relative <= TOLERANCE
+    print(
+        f'\nlargest difference {difference:.2e}, that is {relative:.2e} of the largest score: '
+        f'{"equal" if equal else "NOT equal"} (up to {TOLERANCE:.0e})\n'
+    )
+    print(format_table(('', '2D', 'score', '3D', 'score'), _top(flat[0], deep[0], classes), 'rlrlr'))
+    return 0 if equal else 1
+
+
+def _top(flat, deep, classes, count=5):
+    columns = []
+    for scores in (flat, deep):
+        values, indices = scores.topk(min(count, len(scores)))
+        names = [classes[i] if classes and i < len(classes) else f'class {i}' for i in indices.tolist()]
+        columns += [names, [f'{value:.4f}' for value in values.tolist()]]
+    return [[str(place), *cells] for place, cells in enumerate(zip(*columns), 1)]
+
+
+def _model(name):
+    """Return a network with random weights and the names of its classes, if they are known."""
+    from mmext import zoo
+
+    rows = [row for row in zoo.list_models() if zoo.get_entry(row)['Toolbox'] == 'mmpretrain']
+    if name in rows:
+        model = zoo.get_model(name)
+        return model, model.dataset_meta.get('classes')
+    networks = _torchvision_names()
+    if name in networks:
+        import torchvision
+
+        weights = torchvision.models.get_model_weights(name)
+        classes = next((entry.meta['categories'] for entry in weights if 'categories' in entry.meta), None)
+        return torchvision.models.get_model(name, weights=None), classes
+    is_config = name.endswith('.py')
+    if is_config and not Path(name).is_file():
+        raise FileNotFoundError(f'there is no config {name}; give the path of one')
+    toolbox = _mmpretrain()
+    others = toolbox.list_models() if toolbox else []
+    if is_config or name in others:
+        if toolbox is None:
+            raise ImportError(f"{name} needs mmpretrain, which is not installed; run: pip install 'mmext[cls]'")
+        from mmengine.config import Config
+
+        # what a training would start from is not read
+        model = toolbox.get_model(Config.fromfile(name) if is_config else name, pretrained=False)
+        return model, (getattr(model, '_dataset_meta', None) or {}).get('classes')
+    close = difflib.get_close_matches(name, [*networks, *rows, *others], n=3)
+    hint = f'did you mean {" or ".join(map(repr, close))}? ' * bool(close)
+    raise ValueError(
+        f'no network {name!r}: {hint}known are {len(networks)} of torchvision, {len(rows)} rows of mmext, '
+        f'{len(others)} of mmpretrain, and paths of configs'
+    )
+
+
+def _torchvision_names():
+    try:
+        import torchvision
+    except ImportError:
+        return []
+    return torchvision.models.list_models(module=torchvision.models)
+
+
+def _mmpretrain():
+    try:
+        import mmpretrain
+    except ImportError:
+        return None
+    return mmpretrain
+
+
+def _load(model, checkpoint, name):
+    from mmext.convert import read_checkpoint
+    from mmext.convert.comparison import differences
+
+    state_dict = read_checkpoint(checkpoint)
+    wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    found = differences(state_dict, wanted)
+    if found:
+        raise ValueError(f'{checkpoint} does not fit {name}: {"; ".join(found)}; give a checkpoint of this network')
+    model.load_state_dict(state_dict)
+
+
+def _image(path, size):
+    """Return an image [1, 3, size, size], normalised, and where it is from."""
+    import torch
+    import torch.nn.functional as F
+
+    pixels, origin = _pixels(path)
+    if pixels is None:
+        return torch.randn(1, 3, size, size), origin
+    x = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
+    height, width = x.shape[2:]
+    scale = size / min(height, width)
+    sizes = [max(size, round(side * scale)) for side in (height, width)]
+    x = F.interpolate(x, sizes, mode='bilinear', antialias=True)
+    top, left = ((side - size) // 2 for side in sizes)
+    x = x[:, :, top : top + size, left : left + size]
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+    return (x - mean) / std, origin
+
+
+def _pixels(path):
+    import numpy as np
+
+    if path is None:
+        try:
+            from sklearn.datasets import load_sample_image
+
+            return load_sample_image('china.jpg'), "scikit-learn's photograph china.jpg"
+        except ImportError:
+            return None, f'noise, seed {SEED}, as scikit-learn is not installed'
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert('RGB')), path
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f'{path} cannot be read as a picture: {error}; give another file') from error

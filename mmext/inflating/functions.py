@@ -1,0 +1,118 @@
+"""Which handler stands for which function of PyTorch, or method of a tensor."""
+
+import builtins
+import operator
+
+import torch
+import torch.nn.functional as F
+
+from . import axes, indexing, pictures, reductions
+from .elementwise import concatenate, elementwise, keep
+
+__all__ = ['handler_of', 'shown']
+
+# names in functions of torch, torch.nn.functional and operator, and of methods; also with a _ at the end
+ELEMENTWISE = """
+    __add__ __mul__ abs add addcmul alpha_dropout bernoulli bfloat16 celu clamp clamp_max clamp_min clip clone
+    contiguous cos cpu cuda detach div double dropout elu empty_like eq erf exp expand_as float floordiv full_like
+    ge gelu gt half hardshrink hardsigmoid hardswish hardtanh iadd imul isub itruediv le leaky_relu lerp log
+    logsigmoid lt masked_fill maximum minimum mish mul multiply ne neg ones_like pow rand_like randn_like reciprocal
+    relu relu6 requires_grad_ rrelu rsqrt rsub selu sigmoid sign silu sin softplus softshrink softsign sqrt square
+    sub subtract tanh tanhshrink threshold to true_divide truediv type type_as where zeros_like
+"""
+PER_FRAME = """
+    affine_grid channel_shuffle conv2d conv_transpose2d grid_sample interpolate lp_pool2d max_pool2d pad
+    pixel_shuffle pixel_unshuffle unfold upsample upsample_bilinear upsample_nearest
+"""
+ALONG = """
+    chunk cumsum flip glu log_softmax normalize roll softmax softmin split
+"""
+REDUCING = """
+    amax amin argmax logsumexp max mean min std sum var
+"""
+HANDLERS = {
+    'adaptive_avg_pool2d': pictures.adaptive_pool,
+    'adaptive_max_pool2d': pictures.adaptive_pool,
+    'avg_pool2d': pictures.average_pool,
+    'batch_norm': pictures.channel_norm,
+    'group_norm': pictures.channel_norm,
+    'instance_norm': pictures.channel_norm,
+    'prelu': pictures.channel_norm,
+    'local_response_norm': pictures.channel_norm,
+    'dropout2d': pictures.channel_dropout,
+    'feature_dropout': pictures.channel_dropout,
+    'layer_norm': pictures.last_axes,
+    'linear': pictures.last_axes,
+    'cat': concatenate,
+    'concat': concatenate,
+    'stack': concatenate,
+    'flatten': axes.flatten,
+    'getattr': axes.attribute,
+    'getitem': indexing.getitem,
+    'permute': axes.permute,
+    'reshape': axes.reshape,
+    'view': axes.reshape,
+    'size': axes.size,
+    'dim': axes.number_of_axes,
+    'squeeze': axes.squeeze,
+    'swapaxes': axes.transpose,
+    'transpose': axes.transpose,
+    'unflatten': axes.unflatten,
+    'unsqueeze': axes.unsqueeze,
+    **dict.fromkeys(REDUCING.split(), reductions.reduce),
+    **dict.fromkeys(ALONG.split(), reductions.along),
+    **dict.fromkeys(PER_FRAME.split(), pictures.per_frame),
+    **dict.fromkeys(ELEMENTWISE.split(), elementwise),
+    **dict.fromkeys(('is_floating_point', 'get_device'), keep),
+}
+# row-wise dropping of branches, on any number of axes
+BY_QUALIFIED_NAME = {
+    'torchvision.ops.stochastic_depth.stochastic_depth': elementwise,
+    'mmcv.cnn.bricks.drop.drop_path': elementwise,
+    'timm.layers.drop.drop_path': elementwise,
+}
+
+
+def _names():
+    names = {}
+    for name in HANDLERS:
+        for space in (operator, F, torch, torch._C._nn, builtins):
+            for spelling in (name, f'{name}_'):
+                function = getattr(space, spelling, None)
+                if callable(function) and not isinstance(function, type):
+                    names.setdefault(function, name)
+    return names
+
+
+NAMES = _names()
+
+
+def function_name(node):
+    """Return the name by which a node's function is known here, None for an unknown one."""
+    if node.op == 'call_method':
+        name = node.target
+        return name if name in HANDLERS else name.rstrip('_')
+    return NAMES.get(node.target)
+
+
+def handler_of(node):
+    """Return what rewrites a call of a function or method, None if nothing is known about it.
+
+    Args:
+        node (fx.Node): The call in the 2D network.
+
+    Returns:
+        Callable: Takes the rewriter and the node.
+    """
+    name = function_name(node)
+    if name in HANDLERS:
+        return HANDLERS[name]
+    return BY_QUALIFIED_NAME.get(f'{getattr(node.target, "__module__", "")}.{getattr(node.target, "__name__", "")}')
+
+
+def shown(node):
+    """Return the name of a function or method, as it is written in a rule."""
+    if node.op == 'call_method':
+        return f'torch.Tensor.{node.target}'
+    module = getattr(node.target, '__module__', None) or 'torch'
+    return f'{module}.{getattr(node.target, "__name__", node.target)}'.replace('torch._C._nn.', 'torch.nn.functional.')

@@ -1,0 +1,120 @@
+"""Inflation of whole networks."""
+
+import copy
+import difflib
+
+from torch import fx, nn
+
+from .probing import record_shapes
+from .rewriting import Rewriter
+from .rules import Rules
+from .tracing import trace
+
+__all__ = ['inflate']
+
+
+def inflate(model, rules=None, image_size=224):
+    """Turn any 2D network, for images [N, C, H, W], into one for clips [N, C, T, H, W].
+
+    The network is traced by ``torch.fx`` and written anew: its layers are inflated by :mod:`mmext.ops.inflate`, its
+    functions get the time axis where they need it. Of a still clip the new network makes what the given one makes of
+    the picture, unless a rule asks for a kernel that does not keep it (see :func:`mmext.ops.inflate.inflate_conv`).
+
+    Without rules, every kernel is one frame wide and pools are over the picture only. Adaptive pools, means and maxima
+    over height and width, and average pools over a whole map are over time as well; from there on tensors have no time
+    axis, and layers stay as they are. Where nothing pools over time, results are those of every frame: time is then
+    axis 2 of maps, [N, C, T, H, W], and axis 1 of vectors, [N, T, classes]. Involutions, inception convolutions,
+    transposed convolutions and convolutions with another padding than zeros run on every frame.
+
+    Source: "Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset" (CVPR 2017), section 2.4.
+
+    Args:
+        model (nn.Module): Any network whose ``forward`` takes an image, and may have further arguments with defaults.
+            It is not changed, nothing is shared with it.
+        rules (dict, optional): What to do with some parts, by the name of a module (or a pattern such as
+            ``'layer*.conv2'``, where ``*`` stands for dots as well), by a type of module, or by a function such as
+            ``torch.nn.functional.adaptive_avg_pool2d`` or ``torch.Tensor.mean``. Exact names come before patterns,
+            patterns before types, else the first one counts. Values are
+
+            - a dict of options for convolutions and pools (``temporal_kernel``, ``temporal_stride``, ``mode`` and the
+              others of :func:`~mmext.ops.inflate.inflate_conv` and :func:`~mmext.ops.inflate.inflate_pool`) and for
+              linear layers (``frames``, which ends time there). Patterns and types pass over layers without these
+              options. Convolutions without ``temporal_kernel`` have one tap along time.
+            - 'frames': it runs as it is on every frame (functions: this value only).
+            - a function that takes the module and returns the one to use in its place, for clips [N, C, T, H, W].
+
+            Default: None, no rules.
+        image_size (int or tuple): Height and width in pixels of the images that the 2D network is run on once, to see
+            the shapes within: one number, (height, width) or (channels, height, width). The channels are else those of
+            the first convolution. Clips may have other sizes, as far as the 2D network's images may; where its code
+            branches on shapes, the branch of these images is taken, and a clip that needs another one is an error.
+            Default: 224.
+
+    Returns:
+        fx.GraphModule: The network for clips. Names in its state dict are those of the 2D network (parts that
+        ``forward`` does not use are left out), and so are modes, ``requires_grad``, dtype and device. What the
+        network's own Python code did is fixed: the functional forms of dropout keep the mode that ``model`` is in, a
+        ``train`` of its own (frozen stages) is gone.
+
+    Raises:
+        TypeError: If ``model`` is no module, or ``rules`` is not as above.
+        ValueError: If the network cannot be traced or does not run at ``image_size``; if something in it cannot be
+            inflated: all such places are listed, each with the rule to add; if a rule has an option that is unknown or
+            out of range, or names nothing that sees time.
+
+    Examples:
+        >>> model = torchvision.models.resnet18()
+        >>> rules = {'conv1': dict(temporal_kernel=3), 'layer*.conv2': dict(temporal_kernel=3)}
+        >>> network = mmext.inflate(model, rules)
+        >>> network(torch.rand(1, 3, 8, 96, 96)).shape
+        torch.Size([1, 1000])
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f'model={model!r} is a {type(model).__name__}; mmext.inflate takes an nn.Module')
+    rules = Rules(rules)
+    names = dict(model.named_modules())
+    for name, module in names.items():
+        rules.of_module(name, module)  # mistakes in rules are no mistakes of tracing
+    model = copy.deepcopy(model)
+    network = trace(model, rules, image_size)
+    record_shapes(network, image_size)
+    rewriter = Rewriter(network, rules)
+    rewriter.run()
+    kind = type(model).__name__
+    if rewriter.problems:
+        places = '\n'.join(f'  {problem}' for problem in rewriter.problems.values())
+        raise ValueError(
+            f'{len(rewriter.problems)} part{"s" * (len(rewriter.problems) > 1)} of {kind} cannot be inflated:\n{places}'
+        )
+    _check_use(rules, names, kind)
+    for name, module in rewriter.replaced.items():
+        parent, _, child = name.rpartition('.')
+        setattr(network.get_submodule(parent), child, module)
+    inflated = fx.GraphModule(network, rewriter.graph, class_name=f'Inflated{kind}')
+    _restore(inflated, model)
+    return inflated
+
+
+def _check_use(rules, names, kind):
+    unused = rules.unused()
+    if unused:
+        close = difflib.get_close_matches(unused[0].strip("'"), names, n=1)
+        hint = f'did you mean {close[0]!r}? ' if close else ''
+        raise ValueError(
+            f'rules: {", ".join(unused)} names nothing in {kind} that sees time and takes these options: {hint}names '
+            'are those of model.named_modules()'
+        )
+
+
+def _restore(inflated, model):
+    """Give the containers their modes, and leave out of the state dict what was not in it."""
+    for name, module in inflated.named_modules():
+        try:
+            original = model.get_submodule(name)
+        except AttributeError:
+            continue  # inside of what a rule has made
+        module.training = original.training
+        for buffer in module._buffers:
+            known = buffer in original._buffers and buffer not in original._non_persistent_buffers_set
+            if type(module) in (nn.Module, type(inflated)) and not known:
+                module._non_persistent_buffers_set.add(buffer)
