@@ -12,7 +12,7 @@ help:  ## list the targets
 setup:  ## install the tested stack and mmext into .venv (15 to 25 minutes once, then seconds)
 	@$(PYTHON) tools/setup_env.py
 
-demo: setup  ## train a network on data made here, test it, draw what it finds; TASK=cls, det, ic, ins, pose, seg, wide
+demo: setup  ## train a network on data made here, test it, draw what it finds; TASK=cls, det, ic, ins, pose, seg, video, wide
 	@$(BIN)/python tools/demo.py $(TASK)
 
 bench: setup  ## measure speed and memory against other forms (about half an hour), update docs/benchmarks

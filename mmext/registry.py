@@ -31,7 +31,13 @@ __all__ = [
 
 # Toolbox -> the part of mmext that needs it and registers more names. A part is imported only where its toolbox
 # already is, so that mmext alone never imports a toolbox and a look-up from one never imports another.
-TOOLBOX_PARTS = {'mmdet': 'mmext.det', 'mmpose': 'mmext.pose', 'mmpretrain': 'mmext.cls', 'mmseg': 'mmext.seg'}
+TOOLBOX_PARTS = {
+    'mmaction': 'mmext.video',
+    'mmdet': 'mmext.det',
+    'mmpose': 'mmext.pose',
+    'mmpretrain': 'mmext.cls',
+    'mmseg': 'mmext.seg',
+}
 
 
 class PluginRegistry(Registry):

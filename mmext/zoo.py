@@ -17,7 +17,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 __all__ = ['config_path', 'get_config', 'get_entry', 'get_model', 'list_models']
 
-EXTRAS = {'mmdet': 'det', 'mmpose': 'pose', 'mmpretrain': 'cls', 'mmseg': 'seg'}
+EXTRAS = {'mmaction': 'video', 'mmdet': 'det', 'mmpose': 'pose', 'mmpretrain': 'cls', 'mmseg': 'seg'}
 
 
 @functools.cache
@@ -152,6 +152,8 @@ def get_model(name, checkpoint=None, source=None, device='cpu', **overrides):
     cfg = get_config(name)
     cfg.model.backbone.init_cfg = None
     cfg.model.pop('init_cfg', None)
+    if 'pretrained' in cfg.model.backbone:  # mmaction2's name for it
+        cfg.model.backbone.pretrained = None
     cfg.merge_from_dict(dict(model=overrides))
     cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))  # where mmpretrain keeps it
     init_default_scope(cfg.default_scope)

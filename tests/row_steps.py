@@ -10,6 +10,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData, PixelData
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def load(path):
@@ -77,7 +78,15 @@ def pose_batch(rng):
     return dict(inputs=pictures(rng, 128, 128), data_samples=samples)
 
 
+def video_batch(rng, frames=8, size=64):
+    from mmaction.structures import ActionDataSample
+
+    clips = [torch.from_numpy(rng.integers(256, size=(1, 3, frames, size, size), dtype=np.uint8)) for _ in range(2)]
+    return dict(inputs=clips, data_samples=[ActionDataSample().set_gt_label(int(n)) for n in labels(rng, 400)])
+
+
 BATCHES = {
+    'mmaction': video_batch,
     'mmpretrain': classification_batch,
     'mmdet': detection_batch,
     'mmpose': pose_batch,
@@ -91,12 +100,13 @@ def set_statistics(model, batch):
     Detection keeps these layers in eval mode. With the initial statistics they would normalise nothing, and an
     involution, quadratic in its input, would overflow.
     """
-    norms = [module for module in model.backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in model.backbone.modules() if isinstance(module, _BatchNorm)]
     for norm in norms:
         norm.train()
         norm.momentum = 1.0
     with torch.no_grad():
-        model.backbone(model.data_preprocessor(copy.deepcopy(batch), True)['inputs'])
+        inputs = model.data_preprocessor(copy.deepcopy(batch), True)['inputs']
+        model.backbone(inputs.flatten(0, 1) if inputs.ndim == 6 else inputs)  # a clip's crops lie in the second axis
     for norm in norms:
         norm.momentum = 0.1
 

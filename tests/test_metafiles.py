@@ -25,6 +25,19 @@ METRICS = {
     'mIoU': 'mIoU',
 }
 IC_CONV = json.loads((Path(__file__).parent / 'data' / 'published_ic_conv.json').read_text())
+# rows of the inflated networks: seconds of a forward pass of one clip and of two, as published
+INFLATED = {
+    f'inflated-{name}_imagenet-pretrained-{short}_8xb8-32x2x1-100e_kinetics400-rgb': seconds
+    for name, short, *seconds in (
+        ('resnet50', 'r50', 0.1, 0.6),
+        ('resnet101', 'r101', 0.3, 0.8),
+        ('resnet152', 'r152', 0.5, 1.1),
+        ('densenet121', 'd121', 1.3, 2.6),
+        ('densenet161', 'd161', 1.8, None),
+        ('densenet169', 'd169', 1.5, None),
+        ('densenet201', 'd201', 1.7, None),
+    )
+}
 WIDER = json.loads((Path(__file__).parent / 'data' / 'published_wider_resnet.json').read_text())
 
 
@@ -48,10 +61,11 @@ def test_every_config_is_a_row_and_every_row_is_a_config():
 
 
 def test_rows_are_the_published_ones():
-    assert zoo.list_models() == sorted([*PUBLISHED, *IC_CONV, *WIDER])
+    assert zoo.list_models() == sorted([*PUBLISHED, *IC_CONV, *INFLATED, *WIDER])
     assert len(PUBLISHED) == 16
     assert len(IC_CONV) == 8 + 3 + 2 * 5  # pose rows in one scale and in three
     assert len(WIDER) == 10
+    assert len(INFLATED) == 7
 
 
 @pytest.mark.parametrize('row', PUBLISHED)
@@ -86,6 +100,38 @@ def test_published_figures_of_wider_resnet(row):
     assert (checkpoint in PUBLISHED_MD5) == any('val' in metric or 'error' in metric for metric in WIDER[row])
 
 
+# row -> golden case of its very backbone, and channels of the last map
+INFLATED_CASES = {'r50': ('i3d_resnet50', 2048), 'r101': ('i3d_resnet101', 2048)}
+INFLATED_CASES |= {'d121': ('i3d_densenet121_f8_inflate', 1024), 'd161': ('i3d_densenet161_f8_inflate', 2208)}
+
+
+@pytest.mark.parametrize('row', INFLATED)
+def test_inflated_rows_claim_times_and_outputs_only(row):
+    entry = zoo.get_entry(row)
+    metadata = entry['Metadata']
+    published = metadata['Published']
+    assert [published['seconds_batch_1'], published['seconds_batch_2']] == INFLATED[row]
+    assert [(result['Published'], result['Metrics']) for result in entry['Results']] == [(False, {})]
+    name, width = INFLATED_CASES.get(row.split('_')[1].rpartition('-')[2], (None, None))
+    assert metadata['Reproduced'] == dict(state_dict=name is not None, outputs=['backbone'] if name else [])
+    if name:  # the reference has 1000 classes
+        assert metadata['Parameters'] == golden.Case('inflated', name)['params_3d'] - 600 * (width + 1)
+
+
+@pytest.mark.parametrize('row', INFLATED)
+def test_counts_of_inflated_rows_are_those_of_the_complexity_command(row):
+    metadata, own = zoo.get_entry(row)['Metadata'], complexity(row)
+    assert (metadata['Parameters'], metadata['FLOPs']) == (own.parameters, own.multiply_adds)
+    assert metadata['Input'] == [own.frames, *own.shape]
+
+
+def test_readme_has_the_published_times():
+    readme = (ROOT / 'configs' / 'inflated' / 'README.md').read_text()
+    for clips, seconds in zip((1, 2), zip(*INFLATED.values())):
+        cells = ['-' if value is None else str(value) for value in seconds]
+        assert f'\n| {clips} | {" | ".join(cells)} |\n' in readme
+
+
 # facts/wider_resnet.md, section 1: counted on the original's own networks
 COUNTS = {
     'wider-resnet38-a1_4xb64-90e_in1k': (109_167_912, 49_518_575_616),
@@ -112,7 +158,7 @@ def test_counts_of_wider_resnet(row):
             assert round(found.multiply_adds / 1e9, decimals) == multiply_adds
 
 
-@pytest.mark.parametrize('row', [*PUBLISHED, *IC_CONV, *WIDER])
+@pytest.mark.parametrize('row', [*PUBLISHED, *IC_CONV, *INFLATED, *WIDER])
 def test_toolbox_is_that_of_the_config(row):
     assert zoo.get_config(row).default_scope == zoo.get_entry(row)['Toolbox']
 
@@ -140,7 +186,7 @@ def test_modelindex_reads_the_file():
     from modelindex.load_model_index import load
 
     index = load(str(ROOT / 'model-index.yml'))
-    assert sorted(model.name for model in index.models) == sorted([*PUBLISHED, *IC_CONV, *WIDER])
+    assert sorted(model.name for model in index.models) == sorted([*PUBLISHED, *IC_CONV, *INFLATED, *WIDER])
     (model,) = [found.full_model for found in index.models if found.name.startswith('upernet_red50')]
     assert model.paper['URL'] == 'https://arxiv.org/abs/2103.06255'
     assert model.metadata.architecture == ['RedNet', 'Involution']

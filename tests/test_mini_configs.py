@@ -45,6 +45,16 @@ CONFIGS = {
         'cityscapes',
         ['train_cfg.max_iters=4', 'default_hooks.checkpoint.interval=4', 'train_dataloader.batch_size=4'],
     ),
+    'inflated-resnet18_mini-kinetics': (
+        'mmaction',
+        'kinetics400',
+        ['train_cfg.max_epochs=1', 'train_dataloader.batch_size=4'],
+    ),
+    'resnet18-2d_mini-kinetics': (
+        'mmaction',
+        'kinetics400',
+        ['train_cfg.max_epochs=1', 'train_dataloader.batch_size=4'],
+    ),
 }
 
 

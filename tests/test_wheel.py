@@ -19,7 +19,7 @@ import sys, mmext
 from pathlib import Path
 folder = Path(sys.argv[1])
 assert Path(mmext.__file__).parent == folder / 'mmext', mmext.__file__
-assert len(mmext.list_models()) == 47
+assert len(mmext.list_models()) == 54
 name = 'rednet26_64xb32-130e_in1k'
 assert mmext.get_config(name).filename == str(folder / 'mmext/.mim/configs/involution' / (name + '.py'))
 model = mmext.get_model(name, device='meta')

@@ -13,6 +13,7 @@ from mmext.convert import convert
 RED26 = 'rednet26_64xb32-130e_in1k'
 DETECTOR = 'faster-rcnn_red50_fpn-inv-neck_inv-head_1x_coco'
 SEGMENTOR = 'fpn_red50_inv-neck_4xb2-80k_cityscapes-512x1024'
+RECOGNIZER = 'inflated-resnet50_imagenet-pretrained-r50_8xb8-32x2x1-100e_kinetics400-rgb'
 SMALL = dict(backbone=dict(stem_channels=32, base_channels=32), head=dict(in_channels=1024, num_classes=10))
 
 
@@ -34,7 +35,7 @@ def check_logits(model, case):
 
 def test_list():
     names = mmext.list_models()
-    assert len(names) == 47
+    assert len(names) == 54
     assert names == sorted(names)
     assert mmext.list_models('rednet5*') == ['rednet50_64xb32-130e_in1k']
     assert len(mmext.list_models('*red*')) == 16
@@ -83,6 +84,8 @@ def test_toolbox_is_missing(monkeypatch):
         mmext.get_config(RED26)
     with pytest.raises(ImportError, match=r'mmext\[seg\]'):
         mmext.get_config(SEGMENTOR)
+    with pytest.raises(ImportError, match=r'needs mmaction, which is not installed; run: pip install .mmext\[video\]'):
+        mmext.get_config(RECOGNIZER)
 
 
 def test_configs_are_missing(monkeypatch, tmp_path):
@@ -103,6 +106,14 @@ def test_model(name, kind, classes):
     assert len(model.dataset_meta['classes']) == classes
     assert model.cfg.model.backbone.init_cfg is None
     assert model.data_preprocessor.mean.flatten().tolist() == pytest.approx([123.675, 116.28, 103.53])
+
+
+def test_recognizer():
+    model = mmext.get_model(RECOGNIZER, device='meta')
+    assert type(model).__name__ == 'Recognizer3D'
+    assert not model.training
+    assert sum(p.numel() for p in model.parameters()) == zoo.get_entry(RECOGNIZER)['Metadata']['Parameters']
+    assert model.cfg.model.backbone.pretrained is None
 
 
 def test_device():

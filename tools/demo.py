@@ -40,6 +40,7 @@ class Task:
         out_option: Option of the test script that takes this name.
         several: Options of the test script for a second test in several scales of each picture.
         several_metrics: As ``metrics``, of the second test.
+        unit: What the samples of the data are.
     """
 
     title: str
@@ -51,6 +52,7 @@ class Task:
     out_option: str = '--out'
     several: tuple = ()
     several_metrics: dict = field(default_factory=dict)
+    unit: str = 'pictures'
 
 
 TASKS = {
@@ -113,6 +115,15 @@ TASKS = {
             'test_dataloader.dataset.pipeline.1.aug_scales=[2,0.5]',
         ),
         several_metrics={'coco/AP': ('AP, scales 2, 1, 0.5', 0.78)},
+    ),
+    'video': Task(
+        'inflated ResNet-18, classes told by motion alone',
+        'mmaction',
+        'kinetics400',
+        'inflated-resnet18_mini-kinetics.py',
+        {'acc/top1': ('top-1 accuracy', 0.7875)},
+        out_option='--dump',
+        unit='clips',
     ),
 }
 
@@ -195,8 +206,8 @@ def main():
 
     counts = json.loads((ROOT / f'data/mini/{task.data}/mini.json').read_text())['options']
     rows = [
-        ('training pictures', counts['train']),
-        ('held-out pictures', counts['val']),
+        (f'training {task.unit}', counts['train']),
+        (f'held-out {task.unit}', counts['val']),
         ('minutes, training', f'{train_minutes:.1f}'),
         ('minutes, all', f'{(time.time() - start) / 60:.1f}'),
         *((title, f'{found:.3f}') for title, found, _ in results),

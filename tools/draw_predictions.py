@@ -7,13 +7,14 @@ from pathlib import Path
 import cv2
 import mmengine
 import numpy as np
-from mini_datasets import cityscapes, figures, scene, sheet
+from mini_datasets import cityscapes, figures, kinetics400, scene, sheet
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from pycocotools import mask as coco_mask
 
 SCALE = 2  # the mini pictures are small; labels need room
 JOINT_SCORE = 0.3  # least score of a joint that is drawn: what mmpose draws
+FRAMES = 6  # of a clip that are drawn
 BUSY = 3  # pictures with at least so many objects are preferred, as they show more
 
 
@@ -136,6 +137,23 @@ def classification_tiles(held_out, predictions, pictures):
     return tiles
 
 
+def clip_tiles(held_out, predictions, clips):
+    """Return clips as frames side by side, with true and found class, wrong ones in red."""
+    names = held_out.metainfo['classes']
+    found = mmengine.load(predictions)  # in the order of the data
+    tiles = []
+    for index in _pick(range(len(held_out)), clips):
+        clip = kinetics400.read_clip(Path(held_out.get_data_info(index)['filename']))
+        sample = found[index]
+        true, label = int(sample['gt_label']), int(sample['pred_label'])
+        frames = [_enlarge(frame) for frame in clip[np.linspace(0, min(len(clip), 16) - 1, FRAMES).astype(int)]]
+        tile = np.concatenate([np.pad(frame, ((0, 0), (0, 3), (0, 0))) for frame in frames], axis=1)
+        text = f'{names[true]}: {names[label]} {100 * float(sample["pred_score"].max()):.0f}%'
+        sheet.caption(tile, text, 4, 14, (90, 255, 90) if true == label else (255, 70, 70))
+        tiles.append(tile)
+    return tiles
+
+
 def main():
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -151,6 +169,8 @@ def main():
     held_out = DATASETS.build(cfg.test_dataloader.dataset)
     if cfg.default_scope == 'mmdet':
         tiles, columns = detection_tiles(held_out, args.predictions, args.pictures or 6, args.score_thr), 3
+    elif cfg.default_scope == 'mmaction':
+        tiles, columns = clip_tiles(held_out, args.predictions, args.pictures or 16), 2
     elif cfg.default_scope == 'mmpose':
         tiles, columns = pose_tiles(held_out, args.predictions, args.pictures or 6, args.score_thr), 2
     elif cfg.default_scope == 'mmseg':

@@ -1,6 +1,6 @@
 """Cures for known breaks of the toolboxes: one module each, each doing nothing where it is not needed."""
 
-from . import amp_on_cpu, mmaction_drn, mmcv_bfloat16, torch_safe_globals
+from . import amp_on_cpu, mmaction_bfloat16, mmaction_drn, mmcv_bfloat16, torch_safe_globals
 
 __all__ = ['apply']
 
@@ -9,5 +9,6 @@ def apply():
     """Apply every cure. Safe to call more than once."""
     torch_safe_globals.apply()
     mmaction_drn.apply()
+    mmaction_bfloat16.apply()
     amp_on_cpu.apply()
     mmcv_bfloat16.apply()

@@ -49,7 +49,7 @@ class Part:
 
 @dataclass
 class Complexity:
-    """The counts of one model for one image.
+    """The counts of one model for one image, or one clip.
 
     Attributes:
         model: Class of the model.
@@ -59,6 +59,7 @@ class Complexity:
         counting: Options of that row, see :func:`complexity`.
         counted_parameters: Parameters as the convention counts them: all, but for published figures of detectors those
             with ``requires_grad``.
+        frames: Frames of the clip; None for an image.
         parts: Name of a part, such as 'backbone' or 'roi_head.bbox_head' -> :class:`Part`.
     """
 
@@ -68,6 +69,7 @@ class Complexity:
     row: str | None
     counting: dict
     counted_parameters: int
+    frames: int | None
     parts: dict
 
     @property
@@ -86,8 +88,8 @@ class Complexity:
         return sum(part.total for part in self.parts.values())
 
 
-def complexity(config, shape=None, convention='own', counting=None):
-    """Count the parameters and the multiply-adds of one forward pass over one image.
+def complexity(config, shape=None, convention='own', counting=None, frames=None):
+    """Count the parameters and the multiply-adds of one forward pass over one image, or one clip.
 
     Nothing is computed: the model and its input exist on the meta device only. Detectors run without RoIAlign and
     non-maximum suppression, their box heads on ``test_cfg.rpn.max_per_img`` proposals (1000 in the published rows) and
@@ -101,13 +103,14 @@ def complexity(config, shape=None, convention='own', counting=None):
     Args:
         config (str, Path or Config): A config, its path, or the name of a published row.
         shape (Sequence[int], optional): Height and width of the image in pixels, each at least 1. Default: None, the
-            size behind the published figures: 224 x 224 for classifiers, 800 x 1280 for detectors, 1024 x 2048 for
-            segmentors.
+            size behind the published figures: 224 x 224 for classifiers and recognizers of actions, 800 x 1280 for
+            detectors, 1024 x 2048 for segmentors.
         convention (str): 'own' or 'published'. Default: 'own'.
         counting (dict, optional): What is particular to a row in the published convention: ``stem_kernel`` (int), the
             stem its figures were measured with, and ``leave_out`` (list[str]), the modules that were not counted.
             Default: None, what the metafile of the row says, by the name of the config file; for a config that is no
             row, nothing particular.
+        frames (int, optional): Frames of the clip, at least 1, for models that take clips. Default: None, 32 for these.
 
     Returns:
         Complexity: The counts, by part and by kind.
@@ -135,14 +138,16 @@ def complexity(config, shape=None, convention='own', counting=None):
         raise ValueError(f'counting has {", ".join(sorted(unknown))}; it may have {", ".join(COUNTING_OPTIONS)}')
     model = _build(cfg, counting.get('stem_kernel'))
     kind = kind_of(model)
-    shape = shape or kind.shape
-    parts = _count_parts(model, kind, shape, convention, (*kind.leave_out, *counting.get('leave_out', ())))
+    shape, frames = shape or kind.shape, _checked_frames(frames, kind)
+    if frames is not None and convention == 'published':
+        raise ValueError("convention='published' has no rules for clips; leave it out")
+    parts = _count_parts(model, kind, shape, frames, convention, (*kind.leave_out, *counting.get('leave_out', ())))
     for name, parameter in model.named_parameters():
         owner = next((part for part in parts if name.startswith(f'{part}.')), name.partition('.')[0])
         part = parts.setdefault(owner, Part())
         part.parameters += parameter.numel()
         part.trainable += parameter.numel() * parameter.requires_grad
-    result = Complexity(type(model).__name__, shape, convention, row, dict(counting), 0, parts)
+    result = Complexity(type(model).__name__, shape, convention, row, dict(counting), 0, frames, parts)
     trainable_only = convention == 'published' and kind.trainable_only
     result.counted_parameters = result.trainable if trainable_only else result.parameters
     return result
@@ -153,6 +158,18 @@ def _checked_shape(shape):
     if len(shape) != 2 or any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in shape):
         raise ValueError(f'shape={shape} must be a height and a width in pixels, integers of at least 1')
     return shape
+
+
+def _checked_frames(frames, kind):
+    if frames is None:
+        return kind.frames
+    if kind.frames is None:
+        raise ValueError(
+            f'frames={frames} is for models that take clips, this one is of kind {kind.name!r}; leave it out'
+        )
+    if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1:
+        raise ValueError(f'frames={frames!r} must be an integer of at least 1')
+    return frames
 
 
 def _load(config):
@@ -208,7 +225,7 @@ def _build(cfg, stem_kernel):
         return registry.build(model_cfg).to('meta').eval()
 
 
-def _count_parts(model, kind, shape, convention, leave_out):
+def _count_parts(model, kind, shape, frames, convention, leave_out):
     parts = {}
 
     def run_part(name, *inputs):
@@ -225,12 +242,15 @@ def _count_parts(model, kind, shape, convention, leave_out):
         raise ValueError(f'leave_out names {", ".join(missing)}, which {type(model).__name__} does not have')
     try:
         with torch.no_grad():
-            kind.run(model, torch.empty(1, 3, *shape, device='meta'), run_part)
+            size = shape if frames is None else (frames, *shape)
+            kind.run(model, torch.empty(1, 3, *size, device='meta'), run_part)
     except (RuntimeError, TypeError, ValueError) as error:
         height, width = shape
-        hint = '' if shape == kind.shape else f'; try a larger one, the default is {kind.shape[0]} x {kind.shape[1]}'
+        what, usual = ('an image', '') if frames is None else (f'{frames} frames', f'{kind.frames} x ')
+        hint = f'; try a larger one, the default is {usual}{kind.shape[0]} x {kind.shape[1]}'
+        hint = '' if (shape, frames) == (kind.shape, kind.frames) else hint
         raise ValueError(
-            f'{type(model).__name__} cannot be run part by part on an image of {height} x {width} pixels: {error}{hint}'
+            f'{type(model).__name__} cannot be run part by part on {what} of {height} x {width} pixels: {error}{hint}'
         ) from error
     return parts
 

@@ -19,6 +19,7 @@ class Kind:
         shape: Height and width of the image that published figures belong to, in pixels.
         trainable_only: Whether published parameters are those with ``requires_grad``.
         leave_out: Parts whose multiply-adds are not in published figures.
+        frames: Frames of the clip that figures belong to; None for a model that takes pictures.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Kind:
     shape: tuple
     trainable_only: bool = False
     leave_out: tuple = ()
+    frames: int | None = None
 
 
 def _features(model, images, run_part):
@@ -39,6 +41,18 @@ def _run_classifier(model, images, run_part):
 
 def _run_pose_estimator(model, images, run_part):
     run_part('head', _features(model, images, run_part))
+
+
+def _run_clip_recognizer(model, clips, run_part):
+    features = run_part('backbone', clips)
+    if model.with_neck:
+        features, _ = run_part('neck', features)  # and the losses of its own classifiers
+    run_part('cls_head', features)
+
+
+def _run_picture_recognizer(model, images, run_part):
+    features = run_part('backbone', images)
+    run_part('cls_head', features[0] if isinstance(features, tuple) else features, 1)  # one segment
 
 
 def _run_single_stage_detector(model, images, run_part):
@@ -83,6 +97,10 @@ KINDS = {
     'mmdet.SingleStageDetector': Kind(
         'single-stage detector of mmdet', _run_single_stage_detector, shape=(800, 1280), trainable_only=True
     ),
+    'mmaction.Recognizer3D': Kind(
+        'recognizer of clips of mmaction2', _run_clip_recognizer, shape=(224, 224), frames=32
+    ),
+    'mmaction.Recognizer2D': Kind('recognizer of pictures of mmaction2', _run_picture_recognizer, shape=(224, 224)),
     'mmseg.EncoderDecoder': Kind('encoder-decoder of mmseg', _run_encoder_decoder, shape=(1024, 2048)),
 }
 

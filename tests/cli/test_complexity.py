@@ -53,6 +53,16 @@ def test_one_config(capsys):
     assert out[-1] == '16.373 M parameters (all), 0.797 G multiply-adds'
 
 
+def test_clip(capsys):
+    name = 'inflated-resnet50_imagenet-pretrained-r50_8xb8-32x2x1-100e_kinetics400-rgb'
+    assert run(name, '--shape', '56', '56', '--frames', '16') == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == 'Recognizer3D, one clip of 16 frames of 56 x 56 pixels, own convention'
+    assert [line.split()[0] for line in out[3:-2]] == ['backbone', 'cls_head', 'total']
+    assert run(name, '--json') == 0
+    assert json.loads(capsys.readouterr().out)['frames'] == 32
+
+
 def test_published_convention_says_which_row(capsys, tmp_path):
     name = 'mask-rcnn_red50_fpn-conv-neck_conv-head_1x_coco'
     assert run(name, '--convention', 'published', '--shape', '64', '64') == 0
@@ -86,6 +96,8 @@ def test_json(capsys):
         ((REDNET26, '--shape', '0', '5'), 'shape=(0, 5) must be a height and a width in pixels'),
         (('rednet26',), f"no model 'rednet26': did you mean {REDNET26!r}"),
         (('none.py',), 'there is no config none.py; give the path of one'),
+        ((REDNET26, '--frames', '8'), 'frames=8 is for models that take clips'),
+        (('--all', '--frames', '8'), '--all counts by the published convention'),
         (('--all', '--shape', '5', '5'), '--all counts by the published convention at the published shapes'),
     ],
 )
