@@ -19,6 +19,7 @@ bench: setup  ## measure speed and memory against other forms (about half an hou
 	@$(BIN)/python tools/benchmarks/involution.py
 	@$(BIN)/python tools/benchmarks/networks.py rednet
 	@$(BIN)/python tools/benchmarks/networks.py ic_resnet --train
+	@$(BIN)/python tools/benchmarks/inflated.py
 	@$(BIN)/python tools/benchmarks/wider_resnet.py
 	@$(BIN)/python tools/benchmarks/mxnet_params.py
 	@$(BIN)/python tools/benchmarks/plot.py

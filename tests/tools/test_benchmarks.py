@@ -276,6 +276,21 @@ def test_live_memory_counts_what_is_alive():
     assert memory.peak == 0
 
 
+def test_times_of_inflated_networks(tmp_path):
+    out = tmp_path / 'inflated_cpu.json'
+    arguments = ['--networks', 'R50', 'D121', '--narrow', '--frames', '8', '--size', '32', '--batch', '1']
+    assert _load('inflated').main([*arguments, '--runs', '1', '--out', str(out)]) == 0
+    result = json.loads(out.read_text())
+    assert [(row['network'], row['training'], len(row['forms'])) for row in result['rows']] == [
+        *(('R50', False, 3), ('D121', False, 3), ('R50', True, 2)),
+    ]
+    assert [row['published_seconds'] for row in result['rows']] == [0.1, 1.3, None]
+    assert all(row['difference'] < 1e-4 for row in result['rows'])
+    lines = _load('targets').targets({'inflated_cpu': result}).splitlines()
+    assert sum('inflated' in line and 'not measured' not in line for line in lines) == 3
+    assert '| D121 |' in _load('tables').inflated(result)
+
+
 def test_memory_of_wider_resnet(tmp_path):
     out = tmp_path / 'wider_resnet_cpu.json'
     arguments = ['--size', '40', '--width', '0.0625', '--runs', '1', '--out', str(out)]

@@ -26,6 +26,7 @@ FORMATS = {
     'ic_resnet_cuda': tables.networks,
     'wider_resnet_cpu': tables.wider_resnet,
     'mxnet_params': tables.mxnet_params,
+    'inflated_cpu': tables.inflated,
 }
 MARKS = {  # colours that also differ to the colour-blind
     'unfold': ('o', '#d55e00'),

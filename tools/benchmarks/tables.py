@@ -223,6 +223,30 @@ def mxnet_params(result):
     )
 
 
+def inflated(result):
+    """Format the table of the file of inflated.py.
+
+    Args:
+        result (dict): The file's content.
+
+    Returns:
+        str: Markdown.
+    """
+    forms = list(result['rows'][0]['forms'])
+    heading = ['what', 'network', 'clips', *(f'{form}, ms' for form in forms)]
+    heading += [*(f'{forms[0]} over {form}' for form in forms[1:]), 'published, ms']
+    rows = []
+    for row in result['rows']:
+        found = [row['forms'].get(form) for form in forms]
+        published = '' if row['published_seconds'] is None else f'{1000 * row["published_seconds"]:.0f}'
+        cells = ['training step' if row['training'] else 'inference', row['network'], row['batch']]
+        cells += ['' if entry is None else milliseconds(entry['median_ms']) for entry in found]
+        cells += ['' if entry is None else times(entry['ratio']) for entry in found[1:]]
+        rows.append([*cells, published])
+    clip = f'3 x {result["frames"]} x {result["size"]} x {result["size"]}'
+    return f'{setting(result)} Clips of {clip}.\n\n{table(heading, rows)}'
+
+
 def kind(row):
     """Name what a row of networks.py measured."""
     return f'{row["mode"]}, {"autocast to bfloat16" if row["amp"] else "float32"}'

@@ -75,6 +75,14 @@ def _network(ours, mode, amp, batches=None):
     return find
 
 
+def _inflated(network, form, training):
+    def find(result):
+        rows = [row for row in result['rows'] if (row['network'], row['training']) == (network, training)]
+        return {row['batch']: row['forms'][form]['ratio'] for row in rows if row['batch'] == 1}
+
+    return find
+
+
 THREADS = 'one thread per output'
 # file, figure, 1 for "at least" or -1 for "at most", limit, how to find it: batch -> value
 TARGETS = (
@@ -102,6 +110,27 @@ TARGETS = (
         -1,
         0.45,
         lambda result: {result['batch']: result['live_ratio']},
+    ),
+    (
+        'inflated_cpu',
+        'CPU: inflated ResNet-50, straightforward form over mmext, fused, inference',
+        1,
+        2.0,
+        _inflated('R50', 'mmext, fused', False),
+    ),
+    (
+        'inflated_cpu',
+        'CPU: inflated DenseNet-121, likewise',
+        1,
+        1.7,
+        _inflated('D121', 'mmext, fused', False),
+    ),
+    (
+        'inflated_cpu',
+        'CPU: inflated ResNet-50, straightforward form over mmext, training step',
+        1,
+        1.5,
+        _inflated('R50', 'mmext', True),
     ),
     ('involution_cuda', f'GPU: {THREADS} over mmext, forward', 1, 2.5, _over(THREADS, 'forward')),
     ('involution_cuda', f'GPU: {THREADS} over mmext, forward and backward', 1, 3, _over(THREADS, 'forward_backward')),
