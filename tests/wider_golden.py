@@ -1,5 +1,6 @@
 """Reading of Wider-ResNet's golden cases: parameters under MXNet's names, arrays whole or as statistics and samples."""
 
+import functools
 import re
 
 import golden
@@ -78,6 +79,12 @@ class Network(nn.Module):
         return found
 
 
+@functools.cache
+def filled(name, shape, seed):
+    """Weights that most cases share; drawing 105 million numbers takes longer than using them."""
+    return golden.fill.fill_param(name, shape, seed)
+
+
 class Case(golden.Case):
     """One golden case of the family, with MXNet's lists of arguments and auxiliary states."""
 
@@ -85,8 +92,9 @@ class Case(golden.Case):
         super().__init__('wider_resnet', name)
 
     def checkpoint(self):
-        """Return {MXNet name: array} of all arguments and auxiliary states."""
-        return golden.fill.fill_state([*self['args'], *self['auxs']], self['weights_seed'])
+        """Return {MXNet name: array} of all arguments and auxiliary states; the arrays are not to be changed."""
+        seed = self['weights_seed']
+        return {name: filled(name, tuple(shape), seed) for name, shape in [*self['args'], *self['auxs']]}
 
     def image(self):
         """Return the input."""
@@ -97,7 +105,11 @@ class Case(golden.Case):
         """Return the case's network with its weights, in evaluation mode."""
         with torch.device('meta'):
             network = Network(fcn=self['symbol'].startswith('FCN'), **self['options'])
-        state = {our_key(name): torch.from_numpy(value) for name, value in self.checkpoint().items()}
+        # of the small ones copies: training moves the statistics
+        state = {
+            our_key(name): torch.tensor(value) if value.ndim == 1 else torch.from_numpy(value)
+            for name, value in self.checkpoint().items()
+        }
         missing, unexpected = network.load_state_dict(state, strict=False, assign=True)
         assert not unexpected
         assert all(key.endswith('num_batches_tracked') for key in missing)

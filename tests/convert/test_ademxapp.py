@@ -233,7 +233,7 @@ def test_a_missing_array(gone, ours):
 
 def test_a_whole_level_that_is_missing():
     state = {key: value for key, value in wider.classifier().items() if '5a_' not in key}
-    with pytest.raises(ConversionError, match=r'lacks 11 keys: backbone\.level5\.0\.shortcut\.weight'):
+    with pytest.raises(ConversionError, match=r'lacks 11 keys: backbone\.level5\.0\.bn1\.weight'):
         convert(state, 'ademxapp')
 
 

@@ -278,7 +278,7 @@ def test_live_memory_counts_what_is_alive():
 
 def test_times_of_inflated_networks(tmp_path):
     out = tmp_path / 'inflated_cpu.json'
-    arguments = ['--networks', 'R50', 'D121', '--narrow', '--frames', '8', '--size', '32', '--batch', '1']
+    arguments = ['--networks', 'R50', 'D121', '--narrow', '--frames', '8', '--size', '64', '--batch', '1']
     assert _load('inflated').main([*arguments, '--runs', '1', '--out', str(out)]) == 0
     result = json.loads(out.read_text())
     assert [(row['network'], row['training'], len(row['forms'])) for row in result['rows']] == [
