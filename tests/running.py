@@ -9,8 +9,6 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-# glibc hands the large blocks of every step back to the kernel; keeping them saves a third of the time
-KEEP_MEMORY = {'MALLOC_MMAP_THRESHOLD_': '4000000000', 'MALLOC_TRIM_THRESHOLD_': '4000000000'}
 
 
 def script(toolbox, name):
@@ -28,7 +26,7 @@ def start(*command):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        env={**os.environ, 'OMP_NUM_THREADS': '2', **KEEP_MEMORY},
+        env={**os.environ, 'OMP_NUM_THREADS': '2'},
     )
 
 
