@@ -7,6 +7,8 @@ import pytest
 import running
 import torch
 
+import mmext  # noqa: F401 (what mmengine saves then loads)
+
 CONFIG = running.ROOT / 'configs/mini/faster-rcnn_red26_fpn-inv-neck_inv-head_mini-coco.py'
 
 
