@@ -4,11 +4,11 @@ import torch
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmext.ops.inflate.conv3d import InflatedConv3d
 from mmext.registry import MODELS
 
+from .freezing import FreezableBackbone
 from .inflated_resnet import as_clip, first_if_single
 from .pretrained_2d import load_pretrained, mark_initialised
 from .recompute import recompute
@@ -99,7 +99,7 @@ class Transition(nn.Module):
 
 
 @MODELS.register_module()
-class InflatedDenseNet(BaseModule):
+class InflatedDenseNet(FreezableBackbone):
     """Inflated DenseNet-121, 161, 169 or 201, a backbone for mmaction2's ``Recognizer3D``.
 
     The stem sees one frame at a time; so do the blocks' 3x3 convolutions, or three with ``inflate_block_convs``. The
@@ -228,34 +228,14 @@ class InflatedDenseNet(BaseModule):
         load_pretrained(self, self.pretrained, self.pretrained2d, names, modes)
         mark_initialised(self)
 
-    def _freeze_stages(self):
+    def frozen_parts(self):
+        """Return the modules that ``frozen_stages`` freezes, but for what is not built."""
         if self.frozen_stages < 0:
-            return
+            return []
         names = ['conv0', 'norm0']
         names += [f'{part}{k + 1}' for k in range(self.frozen_stages) for part in ('denseblock', 'transition')]
         names += ['norm5'] if self.frozen_stages == 4 else []
-        for name in names:
-            part = getattr(self.features, name, None)
-            if part is not None:  # the last block has no transition
-                part.eval()
-                part.requires_grad_(False)
-
-    def train(self, mode=True):
-        """Set the mode, keeping frozen parts, and all BatchNorm under ``norm_eval``, in eval mode.
-
-        Args:
-            mode (bool): True for training. Default: True.
-
-        Returns:
-            InflatedDenseNet: self.
-        """
-        super().train(mode)
-        self._freeze_stages()
-        if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        return self
+        return [getattr(self.features, name) for name in names if hasattr(self.features, name)]
 
     def forward(self, x):
         """Compute the feature maps.

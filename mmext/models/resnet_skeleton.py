@@ -14,8 +14,8 @@ convolutions a block has altogether.
 from mmcv.cnn import build_conv_layer, build_norm_layer
 from mmengine.model import BaseModule, Sequential, constant_init
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from .freezing import FreezableBackbone
 from .recompute import recompute
 
 __all__ = ['ResNetSkeleton', 'ResidualBlock']
@@ -74,7 +74,7 @@ class ResidualBlock(BaseModule):
         return self.relu(self._branch_and_shortcut(x))
 
 
-class ResNetSkeleton(BaseModule):
+class ResNetSkeleton(FreezableBackbone):
     """Stem and up to four stages of residual blocks with a pluggable spatial operator.
 
     Subclasses set ``arch_settings`` (depth -> blocks per stage) and implement :meth:`make_stem` (modules of stride 4
@@ -233,30 +233,11 @@ class ResNetSkeleton(BaseModule):
                 if isinstance(module, ResidualBlock):
                     constant_init(module.last_norm, 0)
 
-    def _freeze_stages(self):
+    def frozen_parts(self):
+        """Return the modules that ``frozen_stages`` freezes: the stem and so many stages."""
         if self.frozen_stages < 0:
-            return
-        for name in (*self.stem_names, *self.stage_names[: self.frozen_stages]):
-            part = getattr(self, name)
-            part.eval()
-            part.requires_grad_(False)
-
-    def train(self, mode=True):
-        """Set the mode, keeping frozen stages, and all BatchNorm under ``norm_eval``, in eval mode.
-
-        Args:
-            mode (bool): True for training. Default: True.
-
-        Returns:
-            ResNetSkeleton: self.
-        """
-        super().train(mode)
-        self._freeze_stages()
-        if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        return self
+            return []
+        return [getattr(self, name) for name in (*self.stem_names, *self.stage_names[: self.frozen_stages])]
 
     def forward(self, x):
         """Compute the feature maps.

@@ -4,10 +4,10 @@ import torch
 from mmcv.cnn import build_conv_layer, build_norm_layer
 from mmengine.model import BaseModule, ModuleList
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmext.registry import MODELS
 
+from .freezing import FreezableBackbone
 from .recompute import recompute
 
 __all__ = ['WiderResNet']
@@ -111,7 +111,7 @@ class PreActivationBlock(BaseModule):
 
 
 @MODELS.register_module()
-class WiderResNet(BaseModule):
+class WiderResNet(FreezableBackbone):
     """Wider-ResNet Model A, A1 or A2, usable as a backbone in mmpretrain, mmseg and mmdet.
 
     Seven levels of 64, 128, 256, 512, 1024, 2048 and 4096 channels: a convolution, then 3, 3, 6, 3, 1 and 1
@@ -234,31 +234,13 @@ class WiderResNet(BaseModule):
             self.relu = nn.ReLU(inplace=True)
         self._freeze_stages()
 
-    def _freeze_stages(self):
-        parts = ['conv1', *(f'level{level}' for level in range(2, self.frozen_stages + 1))]
-        parts += ['bn7'] if self.frozen_stages == 7 else []
-        for name in parts if self.frozen_stages > 0 else ():
-            part = getattr(self, name, None)
-            if part is not None:  # a level that is not built
-                part.eval()
-                part.requires_grad_(False)
-
-    def train(self, mode=True):
-        """Set the mode, keeping frozen levels, and all BatchNorm under ``norm_eval``, in eval mode.
-
-        Args:
-            mode (bool): True for training. Default: True.
-
-        Returns:
-            WiderResNet: self.
-        """
-        super().train(mode)
-        self._freeze_stages()
-        if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        return self
+    def frozen_parts(self):
+        """Return the modules that ``frozen_stages`` freezes, as far as they are built."""
+        if self.frozen_stages < 1:
+            return []
+        names = ['conv1', *(f'level{level}' for level in range(2, self.frozen_stages + 1))]
+        names += ['bn7'] if self.frozen_stages == 7 else []
+        return [getattr(self, name) for name in names if hasattr(self, name)]
 
     def forward(self, x):
         """Compute the feature maps.
