@@ -59,15 +59,21 @@ class InflatedConv3d(nn.Conv3d):
             Tensor: [N, out_channels, T', H', W'], in ``torch.channels_last_3d`` where ``x`` is.
         """
         x, padding = self._padded(x)
-        if not one_dnn.runs_here(x, self.weight):
-            return F.conv3d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
-        if (
-            x.shape[2] == 1
-            and self.kernel_size[0] > 1
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return self._convolve(x, padding)
+        single = (
+            x.device.type == 'cpu'
+            and x.shape[2] == 1
             and 2 * padding[0] == self.dilation[0] * (self.kernel_size[0] - 1)
-        ):
-            return self._of_one_frame(x)
-        return one_dnn.convolve(x, self, padding)
+        )
+        padding = (0, *padding[1:]) if single else padding
+        if self._overlaps(x, padding) and _in_low_precision(x):
+            x, padding = F.pad(x, [count for count in reversed(padding) for _ in range(2)]), (0, 0, 0)
+        if single:
+            return self._of_one_frame(x, padding)
+        if one_dnn.runs_here(x, self.weight):
+            return one_dnn.convolve(x, self, padding)
+        return self._convolve(x, padding)
 
     def activated(self, x, other=None):
         """Convolve a clip, add another one, and cut off what is below zero.
@@ -82,9 +88,7 @@ class InflatedConv3d(nn.Conv3d):
         if not torch.is_grad_enabled():
             padded, padding = self._padded(x)
             if one_dnn.runs_here(padded, self.weight):
-                found = one_dnn.convolve_and_activate(padded, self, padding, other)
-                if found is not None:
-                    return found
+                return one_dnn.infer(padded, self, padding, True, other)
         out = self(x)
         return (out if other is None else out + other).relu_()
 
@@ -93,13 +97,42 @@ class InflatedConv3d(nn.Conv3d):
         if x.ndim != 5:
             raise ValueError(f'a clip has the shape [N, C, T, H, W], but x has {list(x.shape)}')
         if self.padding[0] and self.temporal_padding_mode == 'replicate':
-            return F.pad(x, (0, 0, 0, 0, *self.padding[:1] * 2), mode='replicate'), (0, *self.padding[1:])
+            return _with_repeated_ends(x, self.padding[0]), (0, *self.padding[1:])
         return x, self.padding
 
-    def _of_one_frame(self, x):
+    def _convolve(self, x, padding):
+        return F.conv3d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+    def _of_one_frame(self, x, padding):
         """Convolve a clip of one frame, of which the outer taps meet nothing but zeros, as a picture."""
         out = F.conv2d(
             *(x.squeeze(2), self.weight[:, :, self.kernel_size[0] // 2], self.bias),
-            *(self.stride[1:], self.padding[1:], self.dilation[1:], self.groups),
+            *(self.stride[1:], padding[1:], self.dilation[1:], self.groups),
         )
         return out.unsqueeze(2)
+
+    def _overlaps(self, x, padding):
+        """Say whether the kernel, at some place, covers the padding on both sides of the clip."""
+        extents = (step * (size - 1) for step, size in zip(self.dilation, self.kernel_size))
+        return any(count and length <= extent for count, length, extent in zip(padding, x.shape[2:], extents))
+
+
+def _in_low_precision(x):
+    """Say whether oneDNN calculates in bfloat16 or float16.
+
+    Where a kernel covers the padding on both sides, its gradient of the weight is then wrong: it takes memory that was
+    never written, and writes beyond its own (torch 2.14, seen with AVX-512).
+    """
+    if x.device.type != 'cpu':
+        return False
+    dtype = torch.get_autocast_dtype('cpu') if torch.is_autocast_enabled('cpu') else x.dtype
+    return dtype in (torch.bfloat16, torch.float16)
+
+
+def _with_repeated_ends(x, count):
+    """Put the first frame ``count`` times before a clip and the last behind it; its layout stays."""
+    if not x.is_contiguous(memory_format=torch.channels_last_3d):
+        return F.pad(x, (0, 0, 0, 0, count, count), mode='replicate')
+    frames = x.movedim(1, -1)  # they lie one after another, and are joined as they are
+    first, last = (frames[:, place].expand(-1, count, -1, -1, -1) for place in (slice(1), slice(-1, None)))
+    return torch.cat((first, frames, last), 1).movedim(-1, 1)

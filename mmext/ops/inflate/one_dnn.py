@@ -1,14 +1,15 @@
 """oneDNN's convolution of clips on the CPU, called by its own names.
 
-``F.conv3d`` takes oneDNN for large clips only and hands on another layout where it does not. For inference, what
-follows a convolution (a sum, a ReLU) is done while its result is still in cache, and weights are packed once.
+``F.conv3d`` and its gradients take oneDNN for large clips only, and hand on another layout where they do not, which
+slows down all that follows. For inference, what follows a convolution (a sum, a ReLU) is done while its result is still
+in cache, and weights are packed once.
 """
 
 import weakref
 
 import torch
 
-__all__ = ['convolve', 'convolve_and_activate', 'runs_here']
+__all__ = ['convolve', 'infer', 'runs_here']
 
 _PACKED = weakref.WeakKeyDictionary()  # not attributes: packed weights can be neither copied nor saved
 
@@ -46,30 +47,93 @@ def convolve(x, conv, padding):
     Returns:
         Tensor: [N, out_channels, T', H', W'] in ``torch.channels_last_3d``.
     """
-    return torch.ops.aten.mkldnn_convolution(
-        x, conv.weight, conv.bias, padding, conv.stride, conv.dilation, conv.groups
-    )
+    return _Convolution.apply(x, conv.weight, conv.bias, conv.stride, padding, conv.dilation, conv.groups)
 
 
-def convolve_and_activate(x, conv, padding, other=None):
-    """Convolve a clip, add another one, and cut off what is below zero; without gradients.
+class _Convolution(torch.autograd.Function):
+    """oneDNN's convolution with gradients in the clip's layout, whatever its size."""
+
+    @staticmethod
+    def forward(x, weight, bias, stride, padding, dilation, groups):
+        return torch.ops.aten.mkldnn_convolution(x, weight, bias, padding, stride, dilation, groups)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        x, weight, bias, *ctx.settings = inputs
+        ctx.bias_sizes = None if bias is None else list(bias.shape)
+        ctx.save_for_backward(x, weight)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight = ctx.saved_tensors
+        wanted = list(ctx.needs_input_grad[:3])
+        grad = grad.contiguous(memory_format=torch.channels_last_3d)
+        stride, padding, _, groups = ctx.settings
+        if weight[0, 0].numel() == groups == 1 and set(stride) == {1} and not any(padding):
+            found = _pointwise_gradients(grad, x, weight, wanted)
+        else:
+            found = _gradients(grad, x, weight, ctx.bias_sizes, ctx.settings, wanted)
+        return *found, None, None, None, None
+
+
+def _pointwise_gradients(grad, x, weight, wanted):
+    """Return the gradients of a convolution of single pixels, which is a product of matrices."""
+    found = [None, None, None]
+    pixels, out_pixels = (tensor.movedim(1, -1).flatten(0, -2) for tensor in (x, grad))
+    if wanted[0]:
+        found[0] = (out_pixels @ weight.flatten(1)).view(*x.shape[:1], *x.shape[2:], -1).movedim(-1, 1)
+    if wanted[1]:
+        found[1] = (out_pixels.T @ pixels).view_as(weight)
+    if wanted[2]:
+        found[2] = out_pixels.sum(0)
+    return found
+
+
+def _gradients(grad, x, weight, bias_sizes, settings, wanted):
+    """Return PyTorch's gradients of any convolution, calculated by oneDNN."""
+    stride, padding, dilation, groups = settings
+    rest = bias_sizes, stride, padding, dilation, False, [0, 0, 0], groups
+    backward = torch.ops.aten.convolution_backward
+    if torch.is_grad_enabled() or _takes_one_dnn(x, weight, rest):  # enabled: for gradients of gradients
+        return backward(grad, x, weight, *rest, wanted)
+    found = backward(grad.to_mkldnn(), x.to_mkldnn(), weight, *rest, wanted)
+    dense = [value.to_dense() if value is not None and value.is_mkldnn else value for value in found]
+    if wanted[0]:
+        dense[0] = dense[0].contiguous(memory_format=torch.channels_last_3d)
+    return dense
+
+
+def _takes_one_dnn(x, weight, settings):
+    """Say whether PyTorch calculates the gradients of a convolution by oneDNN without being made to."""
+    select = getattr(torch._C, '_select_conv_backend', None)
+    if select is None:
+        return True
+    bias_sizes, *rest = settings
+    return select(x, weight, None, *rest, bias_sizes) == torch._C._ConvBackend.Mkldnn
+
+
+def infer(x, conv, padding, activate=False, other=None):
+    """Convolve a clip, add another one, cut off what is below zero; without gradients.
 
     Args:
         x (Tensor): As of :func:`convolve`.
         conv (nn.Conv3d): As of :func:`convolve`.
         padding (tuple[int, int, int]): As of :func:`convolve`.
-        other (Tensor, optional): What to add, of the result's shape. Default: None.
+        activate (bool): Whether to cut off. Default: False.
+        other (Tensor, optional): What to add before that, of the result's shape; needs ``activate``. Default: None.
 
     Returns:
-        Tensor or None: As of :func:`convolve`; None if this PyTorch lacks the operators.
+        Tensor: As of :func:`convolve`.
     """
     pointwise = getattr(torch.ops.mkldnn, '_convolution_pointwise', None)
-    if pointwise is None:
-        return None
+    if pointwise is None:  # in this PyTorch
+        out = convolve(x, conv, padding)
+        out = out if other is None else out.add_(other)
+        return out.relu_() if activate else out
     settings = list(padding), list(conv.stride), list(conv.dilation), conv.groups
     weight = _packed(conv, settings, list(x.shape))
     if other is None:
-        return pointwise(x, weight, conv.bias, *settings, 'relu', [], '')
+        return pointwise(x, weight, conv.bias, *settings, 'relu' if activate else 'none', [], '')
     return pointwise.binary(x, other, weight, conv.bias, *settings, 'add', 1.0, 'relu', [], '')
 
 
