@@ -2,20 +2,20 @@
 
 import torch
 from mmcv.cnn import build_norm_layer
-from mmengine.model import BaseModule
 from torch import nn
 
+from mmext.ops.inflate.activation import activated_and_pooled
 from mmext.ops.inflate.conv3d import InflatedConv3d
 from mmext.registry import MODELS
 
+from .dense_block import DenseBlock, Transition
 from .freezing import FreezableBackbone
 from .inflated_resnet import as_clip, first_if_single
 from .pretrained_2d import load_pretrained, mark_initialised
-from .recompute import recompute
 
 __all__ = ['InflatedDenseNet']
 
-BOTTLENECK = 4  # channels between a layer's two convolutions, for each that it adds
+STEM = 4  # modules: convolution, norm, ReLU, pooling
 TIME_HALVINGS = 3  # in the transitions
 # our keys for other names of the same network: torchvision's checkpoints before 2018, and mmpretrain's
 NAMES = (
@@ -24,78 +24,6 @@ NAMES = (
     (r'^stem\.1\.', 'features.norm0.'),
     (r'^transitions\.3\.0\.', 'features.norm5.'),
 )
-
-
-class DenseLayer(BaseModule):
-    """Norm, ReLU and a 1x1x1 convolution, norm, ReLU and a 3x3 one, whose output joins the input's channels.
-
-    Source: "Densely Connected Convolutional Networks" (CVPR 2017), section 3.
-
-    Args:
-        in_channels (int): Channels of the input.
-        growth (int): Channels of the output.
-        temporal_kernel (int): Frames that the 3x3 convolution sees, 1 or 3; with 3, the first and last frame are
-            repeated.
-        norm_cfg (dict): Type of the norms.
-        with_cp (bool): Recompute activations in the backward pass.
-    """
-
-    def __init__(self, in_channels, growth, temporal_kernel, norm_cfg, with_cp):
-        super().__init__()
-        width = BOTTLENECK * growth
-        self.with_cp = with_cp
-        self.norm1 = build_norm_layer(norm_cfg, in_channels)[1]
-        self.conv1 = InflatedConv3d(in_channels, width, 1, bias=False)
-        self.norm2 = build_norm_layer(norm_cfg, width)[1]
-        self.conv2 = InflatedConv3d(
-            *(width, growth, (temporal_kernel, 3, 3)),
-            padding=(temporal_kernel // 2, 1, 1),
-            bias=False,
-            temporal_padding_mode='replicate',
-        )
-        self.relu = nn.ReLU(inplace=True)
-
-    def _run(self, x):
-        x = self.relu(self.norm1(x))
-        if isinstance(self.norm2, nn.Identity):  # folded by mmext.fuse
-            return self.conv2(self.conv1.activated(x))
-        return self.conv2(self.relu(self.norm2(self.conv1(x))))
-
-    def forward(self, x):
-        """Return the new channels: [N, in_channels, T, H, W] -> [N, growth, T, H, W]."""
-        if self.with_cp and torch.is_grad_enabled():
-            return recompute(self._run, x, [self])
-        return self._run(x)
-
-
-class DenseBlock(nn.Module):
-    """Layers, each of which takes the channels of all before it."""
-
-    def __init__(self, count, in_channels, growth, *args):
-        super().__init__()
-        for number in range(count):
-            self.add_module(f'denselayer{number + 1}', DenseLayer(in_channels + number * growth, growth, *args))
-
-    def forward(self, x):
-        """[N, in_channels, T, H, W] -> [N, in_channels + count * growth, T, H, W]."""
-        for layer in self.children():
-            x = torch.cat([x, layer(x)], 1)
-        return x
-
-
-class Transition(nn.Module):
-    """Norm, ReLU, 1x1x1 convolution, and average pooling that halves picture and time."""
-
-    def __init__(self, in_channels, out_channels, norm_cfg):
-        super().__init__()
-        self.norm = build_norm_layer(norm_cfg, in_channels)[1]
-        self.relu = nn.ReLU(inplace=True)
-        self.conv = InflatedConv3d(in_channels, out_channels, 1, bias=False)
-        self.pool = nn.AvgPool3d(2, stride=2)
-
-    def forward(self, x):
-        """[N, in_channels, T, H, W] -> [N, out_channels, T // 2, H // 2, W // 2]."""
-        return self.pool(self.conv(self.relu(self.norm(x))))
 
 
 @MODELS.register_module()
@@ -251,15 +179,18 @@ class InflatedDenseNet(FreezableBackbone):
         """
         size = tuple(x.shape[2:])
         x = as_clip(x, self.channels_last)
+        conv, norm, _, pool, *_ = self.features
+        infers = isinstance(norm, nn.Identity) and not torch.is_grad_enabled()  # folded by mmext.fuse
+        x = activated_and_pooled(x, conv, norm, pool)
         outs = []
-        for name, part in self.features.named_children():
+        for name, part in list(self.features.named_children())[STEM:]:
             if isinstance(part, Transition) and min(x.shape[2:]) < 2:
                 raise ValueError(
                     f'a clip of {size[0]} frames of {size[1]} x {size[2]} pixels is {x.shape[2]} frames of '
                     f'{x.shape[3]} x {x.shape[4]} before {name}, which halves all three; give at least '
                     f'{2**TIME_HALVINGS} frames of 29 x 29 pixels'
                 )
-            x = part(x)
+            x = part.infer(x) if infers and isinstance(part, Transition) else part(x)
             if name.startswith('denseblock') and int(name[-1]) - 1 in self.out_indices and name != 'denseblock4':
                 outs.append(x)
         return first_if_single((*outs, x) if 3 in self.out_indices else tuple(outs))

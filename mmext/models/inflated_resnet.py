@@ -4,10 +4,12 @@ import torch
 from mmcv.cnn import build_norm_layer
 from torch import nn
 
+from mmext.ops.inflate.activation import activated, activated_and_pooled
 from mmext.ops.inflate.conv3d import InflatedConv3d
 from mmext.registry import MODELS
 
 from .pretrained_2d import load_pretrained, mark_initialised
+from .recompute import recompute
 from .resnet_skeleton import ResidualBlock, ResNetSkeleton
 
 __all__ = ['InflatedResNeXt', 'InflatedResNet']
@@ -16,18 +18,20 @@ BASIC = 18, 34  # depths of two 3x3 convolutions a block
 
 
 class InflatedBlock(ResidualBlock):
-    """A residual block of clips. When its norms are folded (:func:`mmext.fuse`), sums and ReLUs join convolutions."""
+    """A residual block of clips, whose norms, sum and ReLUs join convolutions or one another."""
 
     def forward(self, x):
         """Run the block: [N, in_channels, T, H, W] -> [N, out_channels, T', H', W']."""
-        folded = all(isinstance(getattr(self, norm), nn.Identity) for _, norm in self.layer_names)
-        if torch.is_grad_enabled() or not folded:
-            return super().forward(x)
+        if self.with_cp and x.requires_grad:
+            return recompute(self._run, x, [self])
+        return self._run(x)
+
+    def _run(self, x):
         shortcut = x if self.downsample is None else self.downsample(x)
-        *convs, last = (getattr(self, conv) for conv, _ in self.layer_names)
-        for conv in convs:
-            x = conv.activated(x)
-        return last.activated(x, shortcut)
+        *layers, last = ([getattr(self, name) for name in names] for names in self.layer_names)
+        for conv, norm in layers:
+            x = activated(x, conv, norm)
+        return activated(x, *last, shortcut)
 
 
 @MODELS.register_module()
@@ -165,6 +169,11 @@ class InflatedResNet(ResNetSkeleton):
         return InflatedConv3d(
             in_channels, out_channels, kernel, stride, padding, dilation=dilation, groups=groups, bias=False
         )
+
+    def run_stem(self, x):
+        """[N, in_channels, T, H, W] -> [N, stem_channels, T', H', W']."""
+        conv, norm, _, pool = (getattr(self, name) for name in self.stem_names)
+        return activated_and_pooled(x, conv, norm, pool)
 
     def init_weights(self):
         """Load ``pretrained``, inflated where it is of the 2D network; without it, initialise as ``init_cfg`` says."""

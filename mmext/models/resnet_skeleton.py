@@ -192,6 +192,12 @@ class ResNetSkeleton(FreezableBackbone):
         """Return the modules, by name and in order, that turn the image into ``stem_channels`` maps."""
         raise NotImplementedError
 
+    def run_stem(self, x):
+        """Run the modules of :meth:`make_stem`, one after the other."""
+        for name in self.stem_names:
+            x = getattr(self, name)(x)
+        return x
+
     def make_spatial(self, channels, stride, dilation):
         """Return the spatial operator of one block, ``channels`` in and out."""
         raise NotImplementedError
@@ -248,8 +254,7 @@ class ResNetSkeleton(FreezableBackbone):
         Returns:
             tuple[Tensor]: The outputs of the stages in ``out_indices``, in ascending order.
         """
-        for name in self.stem_names:
-            x = getattr(self, name)(x)
+        x = self.run_stem(x)
         outs = []
         for index, name in enumerate(self.stage_names):
             x = getattr(self, name)(x)

@@ -309,3 +309,56 @@ def test_settings_of_the_convolution_out_of_range():
         InflatedConv3d(3, 4, 3, padding='same')
     with pytest.raises(ValueError, match=r'\[N, C, T, H, W\]'):
         InflatedConv3d(3, 4, 3)(torch.rand(3, 8, 8, 8))
+
+
+def with_statistics(model):
+    """Give every norm statistics and weights of its own; return the model in evaluation mode."""
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm3d):
+            norm.running_mean.normal_(0, 0.1)
+            norm.running_var.uniform_(0.5, 1.5)
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+            nn.init.normal_(norm.bias, 0, 0.1)
+    return model.eval()
+
+
+@pytest.mark.parametrize('blocks', [True, False])
+@pytest.mark.parametrize('clip', [(2, 3, 8, 29, 40), (1, 3, 19, 45, 32), (3, 3, 9, 64, 64)])
+def test_fused_densenets_write_into_one_tensor(blocks, clip, monkeypatch):
+    from mmext.models import dense_block
+
+    monkeypatch.setattr(dense_block, 'CHUNK', 2**10)  # several parts
+    model = with_statistics(narrow_densenet(inflate_block_convs=blocks, out_indices=(0, 1, 2, 3)))
+    fused = mmext.fuse(model)
+    joined = []
+    for block in (part for part in fused.modules() if isinstance(part, dense_block.DenseBlock)):
+        run = block._in_one_tensor
+        monkeypatch.setattr(block, '_in_one_tensor', lambda *args, run=run: joined.append(1) or run(*args))
+    x = torch.rand(clip)
+    with torch.no_grad():
+        expected, found = model(x), fused(x)
+        with torch.backends.mkldnn.flags(enabled=False):  # module by module
+            separate = fused(x)
+    assert len(joined) == 4
+    for outs in (found, separate):
+        for one, other in zip(outs, expected, strict=True):
+            assert one.shape == other.shape
+            assert (one - other).abs().max() < 1e-5 * other.abs().max()
+    assert all(out.is_contiguous(memory_format=torch.channels_last_3d) for out in found[:3])
+
+
+def test_training_of_a_narrow_network_is_that_of_its_modules(monkeypatch):
+    """Norms, ReLUs, sums and the stem's pooling joined, against one module after the other."""
+    from mmext.ops.inflate import activation
+
+    results = []
+    for trains in (activation._trains_here, lambda *args: False):
+        monkeypatch.setattr(activation, '_trains_here', trains)
+        torch.manual_seed(0)
+        model = with_statistics(narrow_resnet(out_indices=(1, 3))).train()
+        x = torch.rand(2, 3, 8, 48, 40, requires_grad=True)
+        outs = model(x)
+        sum((out * torch.linspace(-1, 1, out.numel()).view(out.shape)).sum() for out in outs).backward()
+        results.append([*outs, x.grad, *(p.grad for p in model.parameters()), *model.buffers()])
+    for one, other in zip(*results, strict=True):
+        assert (one - other).abs().max() <= 2e-5 * other.abs().max()

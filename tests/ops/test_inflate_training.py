@@ -133,9 +133,9 @@ def test_norm_sum_and_relu_join(kind, with_other, chunk, monkeypatch):
 
 def test_pooling_joins(monkeypatch):
     conv, norm, x = parts('taps')
+    pool = nn.MaxPool3d(3, (2, 2, 2), 1)
     found = []
     for joined in (True, False):
-        pool = nn.MaxPool3d(3, (2, 2, 2), 1)
         values, out = results_of(
             lambda x: activated_and_pooled(x, conv, norm, pool), conv, norm, (x,), monkeypatch, joined
         )

@@ -1,0 +1,242 @@
+"""Convolution, batch normalisation, sum and ReLU of clips as one step, in the form that fits.
+
+Tensors of clips are so large that the system hands out new memory for each, which takes longer than the arithmetic. In
+training, a norm and the ReLU behind it get one gradient here instead of two; where a pooling follows, their result is
+not kept.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from . import one_dnn
+
+__all__ = ['activated', 'activated_and_pooled']
+
+CHUNK = 2**19  # elements that are worked on at once; a few times as many stay in a core's cache
+
+
+def activated(x, conv, norm, other=None):
+    """Convolve a clip, normalise, add another one, and cut off what is below zero.
+
+    Args:
+        x (Tensor): [N, C, T, H, W].
+        conv (nn.Module): The convolution; an :class:`InflatedConv3d` where ``norm`` is folded into it.
+        norm (nn.Module): The norm, ``nn.Identity`` where :func:`mmext.fuse` has folded it.
+        other (Tensor, optional): What to add, of the result's shape. Default: None.
+
+    Returns:
+        Tensor: ``relu(norm(conv(x)) + other)``, [N, C', T', H', W'].
+    """
+    if isinstance(norm, nn.Identity) and not torch.is_grad_enabled():
+        return conv.activated(x, other)
+    if _trains_here(x, norm):
+        if _is_pointwise(conv):
+            return _PointwiseNormReLU.apply(x, conv.weight, norm.weight, norm.bias, other, conv, norm)
+        return _NormReLU.apply(conv(x), norm.weight, norm.bias, other, norm)
+    x = norm(conv(x))
+    return (x if other is None else x + other).relu_()
+
+
+def activated_and_pooled(x, conv, norm, pool):
+    """Convolve a clip, normalise, cut off what is below zero, and take the largest value of every window.
+
+    Args:
+        x (Tensor): [N, C, T, H, W].
+        conv (nn.Module): As of :func:`activated`.
+        norm (nn.Module): As of :func:`activated`.
+        pool (nn.MaxPool3d): The pooling.
+
+    Returns:
+        Tensor: ``pool(relu(norm(conv(x))))``, [N, C', T', H', W'].
+    """
+    if _trains_here(x, norm) and not _has_hooks(pool):
+        return _NormReLUPool.apply(conv(x), norm.weight, norm.bias, norm, pool)
+    return pool(activated(x, conv, norm))
+
+
+def _trains_here(x, norm):
+    """Say whether norm and ReLU can be one step: an ordinary norm that takes its statistics from the clip."""
+    return (
+        torch.is_grad_enabled()
+        and type(norm) is nn.BatchNorm3d
+        and norm.training
+        and norm.affine
+        and norm.track_running_stats
+        and norm.momentum is not None
+        and not _has_hooks(norm)
+        and one_dnn.runs_here(x, norm.weight)
+    )
+
+
+def _is_pointwise(conv):
+    """Say whether a convolution is a product of matrices, which can join the norm behind it."""
+    return (
+        isinstance(conv, nn.Conv3d)
+        and conv.kernel_size == conv.stride == (1, 1, 1)
+        and conv.groups == 1
+        and conv.bias is None
+        and not any(conv.padding)
+        and not _has_hooks(conv)
+    )
+
+
+def _has_hooks(module):
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
+
+
+def _normalised(x, norm):
+    """Return what the norm makes of a clip, and the mean and inverse deviation that it found."""
+    norm.num_batches_tracked.add_(1)
+    return torch.native_batch_norm(
+        x, norm.weight, norm.bias, norm.running_mean, norm.running_var, True, norm.momentum, norm.eps
+    )
+
+
+def _activate(x, norm, other):
+    """Return norm, sum and ReLU of a clip, and what the norm found."""
+    out, mean, scale = _normalised(x, norm)
+    if other is not None:
+        out.add_(other)
+    return out.relu_(), mean, scale
+
+
+def _masked(grad, out):
+    """Return the gradient before a ReLU, in new memory."""
+    return torch.ops.aten.threshold_backward(grad.contiguous(memory_format=torch.channels_last_3d), out, 0)
+
+
+class _NormReLU(torch.autograd.Function):
+    """Norm, sum and ReLU."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, other, norm):
+        out, mean, scale = _activate(x, norm, other)
+        ctx.eps = norm.eps
+        ctx.save_for_backward(x, weight, out, mean, scale)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight, out, mean, scale = ctx.saved_tensors
+        grad, keep = _masked(grad, out), ctx.needs_input_grad[3]
+        if torch.is_grad_enabled():
+            found = _differentiable(ctx, grad, x, weight, mean, scale, ctx.needs_input_grad[:3])
+        else:
+            norm = _NormGradient(grad, x, weight, mean, scale)
+            new = torch.empty_like(grad) if keep else grad
+            for part, values in norm.parts():
+                _pixels(new)[part] = values
+            found = new, norm.weight, norm.bias
+        return *found, grad if keep else None, None
+
+
+class _PointwiseNormReLU(torch.autograd.Function):
+    """Convolution of single pixels, norm, sum and ReLU; the gradient between them is never whole."""
+
+    @staticmethod
+    def forward(ctx, x, kernel, weight, bias, other, conv, norm):
+        between = one_dnn.convolve(x, conv, (0, 0, 0))
+        out, mean, scale = _activate(between, norm, other)
+        ctx.eps = norm.eps
+        ctx.save_for_backward(x, kernel, between, weight, out, mean, scale)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, kernel, between, weight, out, mean, scale = ctx.saved_tensors
+        keep = ctx.needs_input_grad[4]
+        matrix, grad = kernel.flatten(1), _masked(grad, out)
+        if torch.is_grad_enabled():
+            # the convolution anew, so that its gradient is part of the graph
+            between = F.conv3d(x, kernel)
+            first, *rest = _differentiable(ctx, grad, between, weight, mean, scale, (True, True, True))
+            found = *torch.autograd.grad(between, (x, kernel), first, create_graph=True), *rest
+        else:
+            norm = _NormGradient(grad, between, weight, mean, scale)
+            new, kernel_grad = torch.empty_like(x), torch.zeros_like(matrix)
+            for part, values in norm.parts():
+                torch.mm(values, matrix, out=_pixels(new)[part])
+                kernel_grad.addmm_(values.T, _pixels(x)[part])
+            found = new, kernel_grad.view_as(kernel), norm.weight, norm.bias
+        return *found, grad if keep else None, None, None
+
+
+class _NormReLUPool(torch.autograd.Function):
+    """Norm, ReLU and largest values, whose gradient is zero where ReLU's is."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, norm, pool):
+        ctx.settings = pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode
+        ctx.eps = norm.eps
+        out, mean, scale = _activate(x, norm, None)
+        out, indices = F.max_pool3d_with_indices(out, *ctx.settings)
+        ctx.save_for_backward(x, weight, out, indices, mean, scale)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight, out, indices, mean, scale = ctx.saved_tensors
+        *sizes, ceil_mode = ctx.settings
+        sizes = [[size] * 3 if isinstance(size, int) else list(size) for size in sizes]
+        grad = torch.ops.aten.max_pool3d_with_indices_backward(_masked(grad, out), x, *sizes, ceil_mode, indices)
+        if torch.is_grad_enabled():
+            return *_differentiable(ctx, grad, x, weight, mean, scale, ctx.needs_input_grad[:3]), None, None
+        norm = _NormGradient(grad, x, weight, mean, scale)
+        for part, values in norm.parts():
+            _pixels(grad)[part] = values
+        return grad, norm.weight, norm.bias, None, None
+
+
+def _differentiable(ctx, grad, x, weight, mean, scale, wanted):
+    """Return a norm's gradients of clip, weight and bias in a form that has gradients itself."""
+    return torch.ops.aten.native_batch_norm_backward(
+        grad, x, weight, None, None, mean, scale, True, ctx.eps, list(wanted)
+    )
+
+
+class _NormGradient:
+    """The gradients of a batch normalisation in training, the clip's part by part, while it is in cache.
+
+    Args:
+        grad (Tensor): Gradient of the result, [N, C, T, H, W] in ``torch.channels_last_3d``.
+        x (Tensor): The clip, of the same shape and layout.
+        weight (Tensor): [C], of the norm.
+        mean (Tensor): [C], of the clip.
+        scale (Tensor): [C], inverse deviation of the clip.
+
+    Attributes:
+        weight (Tensor): [C], gradient of the weight.
+        bias (Tensor): [C], gradient of the bias.
+    """
+
+    def __init__(self, grad, x, weight, mean, scale):
+        self._grad, self._x, self._mean = _pixels(grad), _pixels(x), mean
+        step = max(1, CHUNK // x.shape[1])
+        self._slices = [slice(start, start + step) for start in range(0, len(self._x), step)]
+        self._space = torch.empty_like(self._x[:step])
+        self.bias, self.weight = (torch.zeros_like(mean, dtype=torch.float64) for _ in range(2))
+        for part in self._slices:
+            self.bias += self._grad[part].sum(0)
+            self.weight += self._deviation(part).mul_(self._grad[part]).sum(0)
+        factor = (scale * weight).double()
+        slope = self.weight / len(self._x) * scale.double().square()
+        self._factor, self._slope = factor.to(x.dtype), (-factor * slope).to(x.dtype)
+        self._shift = (-factor * self.bias / len(self._x)).to(x.dtype)
+        self.bias, self.weight = self.bias.to(weight.dtype), (self.weight * scale).to(weight.dtype)
+
+    def _deviation(self, part):
+        x = self._x[part]
+        return torch.sub(x, self._mean, out=self._space[: len(x)])
+
+    def parts(self):
+        """Yield slices of pixels and the clip's gradient there, [pixels, C], in memory that the next one takes."""
+        for part in self._slices:
+            values = self._deviation(part)
+            torch.addcmul(self._shift, values, self._slope, out=values)
+            yield part, values.addcmul_(self._grad[part], self._factor)
+
+
+def _pixels(x):
+    """Return a clip in ``torch.channels_last_3d`` as [pixels, C], in the same memory."""
+    return x.movedim(1, -1).flatten(0, -2)
