@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WORKERS ?= auto
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo bench test lint format clean
@@ -24,8 +25,8 @@ bench: setup  ## measure speed and memory against other forms (about half an hou
 	@$(BIN)/python tools/benchmarks/mxnet_params.py
 	@$(BIN)/python tools/benchmarks/plot.py
 
-test: setup  ## run the test suite
-	@$(BIN)/python -m pytest tests
+test: setup  ## run the test suite, a process for each core (up to four); WORKERS=0: all in one
+	@$(BIN)/python -m pytest tests -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
 lint: setup  ## check format, style and docstrings
 	@$(BIN)/ruff format --check .

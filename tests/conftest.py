@@ -1,10 +1,16 @@
 """Settings shared by all tests."""
 
+import os
 import sys
 from pathlib import Path
 
-import pytest
-import torch
+WORKERS = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', 1))
+THREADS = max(1, (os.cpu_count() or 1) // WORKERS)
+if WORKERS > 1:  # before torch is imported; scripts that tests start inherit it
+    os.environ.setdefault('OMP_NUM_THREADS', str(THREADS))
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests import golden.py and running.py by name
 

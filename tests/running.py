@@ -26,7 +26,7 @@ def start(*command):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        env={**os.environ, 'OMP_NUM_THREADS': '2'},
+        env={'OMP_NUM_THREADS': '2', **os.environ},
     )
 
 
