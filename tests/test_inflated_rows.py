@@ -1,15 +1,17 @@
-"""The rows of the inflated networks: what they say, a training step, and mmaction2's runner on clips."""
+"""The rows of the inflated networks: what they say, a training step, and mmaction2's own scripts on clips."""
 
+import runpy
+import sys
 from pathlib import Path
 
 import mini_clips
+import mmengine
 import pytest
 import row_steps
+import running
 import torch
-from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.registry import MODELS
-from mmengine.runner import Runner
 from test_ic_conv_rows import without_scope
 
 from mmext.models import InflatedDenseNet, InflatedResNet
@@ -32,6 +34,8 @@ ROWS = {
         ('densenet', InflatedDenseNet, 201, 1920),
     )
 }
+NARROW_DENSENET = dict(growth=4, stem_channels=8, pretrained=None)
+NARROW_RESNET = dict(stem_channels=8, base_channels=4, pretrained=None)
 I3D = 'mmaction::recognition/i3d/i3d_imagenet-pretrained-r50_8xb8-32x2x1-100e_kinetics400-rgb.py'
 
 
@@ -42,8 +46,7 @@ def load(row):
 def narrow(backbone):
     """Make a backbone's config narrow; its depth stays."""
     densenet = backbone.type == 'mmext.InflatedDenseNet'
-    backbone.update(dict(growth=4, stem_channels=8) if densenet else dict(stem_channels=8, base_channels=4))
-    backbone.pretrained = None
+    backbone.update(NARROW_DENSENET if densenet else NARROW_RESNET)
     with torch.device('meta'):
         return MODELS.build(backbone).feat_dim
 
@@ -118,42 +121,59 @@ def folder(tmp_path_factory):
     return mini_clips.make(tmp_path_factory.mktemp('data'))
 
 
-def reduced(row, folder, work_dir):
-    """A row's config on mini clips: narrow, 8 frames of 32 x 32 pixels, two iterations."""
+def options(row, folder):
+    """What mmaction2's scripts are told to run a row on mini clips: narrow, 8 frames of 32 x 32 pixels, one epoch."""
     cfg = load(row)
-    cfg.model.cls_head.in_channels = narrow(cfg.model.backbone)
+    densenet = cfg.model.backbone.type == 'mmext.InflatedDenseNet'
+    changed = {
+        f'model.backbone.{key}': value for key, value in (NARROW_DENSENET if densenet else NARROW_RESNET).items()
+    }
+    changed['model.cls_head.in_channels'] = narrow(cfg.model.backbone)
+    sizes = dict(SampleFrames=dict(clip_len=8), CenterCrop=dict(crop_size=32), ThreeCrop=dict(crop_size=36))
+    sizes |= dict(MultiScaleCrop=dict(input_size=32))
     for split, name in (('train', 'train'), ('val', 'val'), ('test', 'val')):
-        loader = cfg[f'{split}_dataloader']
-        loader.update(num_workers=0, persistent_workers=False, batch_size=1 if split == 'test' else 2)
-        loader.dataset.ann_file = str(folder / f'kinetics400_{name}_list_videos.txt')
-        loader.dataset.data_prefix.video = str(folder / f'videos_{name}')
-        for step in loader.dataset.pipeline:
-            sizes = dict(SampleFrames=dict(clip_len=8), CenterCrop=dict(crop_size=32), ThreeCrop=dict(crop_size=36))
-            sizes |= dict(MultiScaleCrop=dict(input_size=32))
-            step.update(sizes.get(step.type, {}))
+        loader = f'{split}_dataloader'
+        batch = 1 if split == 'test' else 2
+        changed |= {f'{loader}.{key}': value for key, value in (('num_workers', 0), ('batch_size', batch))}
+        changed[f'{loader}.persistent_workers'] = False
+        changed[f'{loader}.dataset.ann_file'] = folder / f'kinetics400_{name}_list_videos.txt'
+        changed[f'{loader}.dataset.data_prefix.video'] = folder / f'videos_{name}'
+        for number, step in enumerate(cfg[loader].dataset.pipeline):
+            new = dict(sizes.get(step.type, {}))
             if step.type == 'Resize':
-                step.scale = (-1, 36) if step.scale[0] == -1 else (32, 32)
-    cfg.train_cfg.max_epochs = 1
-    cfg.default_hooks.checkpoint.update(interval=1, save_best=None)
-    cfg.update(work_dir=str(work_dir), experiment_name=work_dir.name, launcher='none', log_level='WARNING')
-    cfg.env_cfg.dist_cfg.backend = 'gloo'
-    return cfg
+                new['scale'] = '(-1,36)' if step.scale[0] == -1 else '(32,32)'
+            changed |= {f'{loader}.dataset.pipeline.{number}.{key}': value for key, value in new.items()}
+    changed |= {'train_cfg.max_epochs': 1, 'default_hooks.checkpoint.interval': 1, 'env_cfg.dist_cfg.backend': 'gloo'}
+    changed['default_hooks.checkpoint.save_best'] = None
+    return [f'{key}={value}' for key, value in changed.items()]
 
 
 @pytest.mark.parametrize('row', ROWS)
-def test_mmaction2s_runner_trains_validates_and_tests(row, folder, tmp_path):
-    cfg = reduced(row, folder, tmp_path)
-    runner = Runner.from_cfg(cfg)
-    runner.train()
-    assert runner.iter == 2
-    assert 0 <= runner.message_hub.get_scalar('val/acc/top1').current() <= 1
-    cfg.load_from = str(tmp_path / 'epoch_1.pth')
-    runner = Runner.from_cfg(Config(cfg.to_dict()))
+def test_mmaction2s_scripts_train_and_test(row, folder, tmp_path, monkeypatch):
+    """``tools/train.py`` and ``tools/test.py`` as mmaction2 installed them, in this process."""
     seen = []
-    runner.model.backbone.register_forward_hook(lambda module, args, out: seen.append(tuple(args[0].shape)))
-    metrics = runner.test()
+    for kind in (InflatedResNet, InflatedDenseNet):
+        forward = kind.forward
+        monkeypatch.setattr(
+            kind, 'forward', lambda self, x, forward=forward: seen.append(tuple(x.shape)) or forward(self, x)
+        )
+    config = FOLDER / f'{row}.py'
+
+    def script(name, *arguments):
+        path = str(running.script('mmaction', name))
+        command = [path, config, *arguments, '--work-dir', tmp_path, '--cfg-options', *options(row, folder)]
+        monkeypatch.setattr(sys, 'argv', list(map(str, command)))
+        monkeypatch.setenv('LOCAL_RANK', '0')  # the script would leave it behind
+        runpy.run_path(path, run_name='__main__')
+
+    script('train.py')
+    assert seen == [(2, 3, 8, 32, 32)] * 2 + [(2, 3, 8, 32, 32)]  # an epoch of four clips, a validation of two
+    seen.clear()
+    script('test.py', tmp_path / 'epoch_1.pth', '--dump', tmp_path / 'scores.pkl')
     assert seen == [(30, 3, 8, 36, 36)] * 2  # ten clips in three crops, of two videos
-    assert set(metrics) == {'acc/top1', 'acc/top5', 'acc/mean1'}
+    scores = [sample['pred_score'] for sample in mmengine.load(tmp_path / 'scores.pkl')]
+    assert [tuple(score.shape) for score in scores] == [(400,)] * 2
+    assert all(score.sum().item() == pytest.approx(1) for score in scores)
 
 
 def test_of_one_frame_the_network_is_the_2d_one():

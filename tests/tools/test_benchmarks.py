@@ -278,17 +278,36 @@ def test_live_memory_counts_what_is_alive():
 
 def test_times_of_inflated_networks(tmp_path):
     out = tmp_path / 'inflated_cpu.json'
-    arguments = ['--networks', 'R50', 'D121', '--narrow', '--frames', '8', '--size', '64', '--batch', '1']
-    assert _load('inflated').main([*arguments, '--runs', '1', '--out', str(out)]) == 0
+    arguments = ['--device', 'cpu', '--networks', 'R50', 'D121', '--narrow', '--frames', '8', '--size', '64']
+    assert _load('inflated').main([*arguments, '--batch', '1', '--runs', '1', '--amp', '--out', str(out)]) == 0
     result = json.loads(out.read_text())
-    assert [(row['network'], row['training'], len(row['forms'])) for row in result['rows']] == [
-        *(('R50', False, 3), ('D121', False, 3), ('R50', True, 2)),
+    rows = result['rows']
+    assert [(row['network'], row['training'], row['amp']) for row in rows] == [
+        *(('R50', True, False), ('R50', True, True), ('R50', False, False), ('R50', False, True)),
+        *(('D121', False, False), ('D121', False, True)),
     ]
-    assert [row['published_seconds'] for row in result['rows']] == [0.1, 1.3, None]
-    assert all(row['difference'] < 1e-4 for row in result['rows'])
-    lines = _load('targets').targets({'inflated_cpu': result}).splitlines()
-    assert sum('inflated' in line and 'not measured' not in line for line in lines) == 3
+    straight, ours, fused = 'straightforward', 'mmext', 'mmext, fused'
+    assert set(rows[0]['forms']) == {straight, ours, 'mmaction2'}
+    assert set(rows[2]['forms']) == {straight, ours, 'mmaction2', fused}
+    assert set(rows[4]['forms']) == {straight, ours, fused}
+    assert [row['published_seconds'] for row in rows] == [None, None, 0.1, None, 1.3, None]
+    assert all(row['difference'] < 1e-4 for row in rows if not row['amp'])
     assert '| D121 |' in _load('tables').inflated(result)
+
+
+def test_targets_of_inflated_networks_are_of_whole_clips():
+    forms = {'straightforward': 3.0, 'mmext': 1.5, 'mmext, fused': 1.0, 'mmaction2': 3.0}
+    forms = {form: dict(ratio=3 / seconds) for form, seconds in forms.items()}
+    rows = [dict(network='R50', batch=1, training=training, amp=False, forms=forms) for training in (False, True)]
+    targets = _load('targets').targets
+    for frames, found in ((16, True), (8, False)):
+        result = dict(frames=frames, size=224, rows=rows)
+        lines = targets({'inflated_cpu': result, 'inflated_cuda': result}).splitlines()
+        lines = [line for line in lines if 'inflated ResNet-50' in line or 'likewise, training step' in line]
+        reached = [line.split('|')[3:5] for line in lines]
+        values = ['batch 1: 3.00', 'batch 1: 2.00', 'batch 1: 2.00', 'batch 1: 2.00'] if found else [''] * 4
+        assert [cell.strip() for cell, _ in reached] == values
+        assert all(('not measured' in cell) != found for _, cell in reached)
 
 
 def test_memory_of_wider_resnet(tmp_path):

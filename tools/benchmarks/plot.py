@@ -27,6 +27,7 @@ FORMATS = {
     'wider_resnet_cpu': tables.wider_resnet,
     'mxnet_params': tables.mxnet_params,
     'inflated_cpu': tables.inflated,
+    'inflated_cuda': tables.inflated,
 }
 MARKS = {  # colours that also differ to the colour-blind
     'unfold': ('o', '#d55e00'),

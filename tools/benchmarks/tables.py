@@ -232,14 +232,15 @@ def inflated(result):
     Returns:
         str: Markdown.
     """
-    forms = list(result['rows'][0]['forms'])
+    forms = list(dict.fromkeys(form for row in result['rows'] for form in row['forms']))
     heading = ['what', 'network', 'clips', *(f'{form}, ms' for form in forms)]
     heading += [*(f'{forms[0]} over {form}' for form in forms[1:]), 'published, ms']
     rows = []
     for row in result['rows']:
         found = [row['forms'].get(form) for form in forms]
         published = '' if row['published_seconds'] is None else f'{1000 * row["published_seconds"]:.0f}'
-        cells = ['training step' if row['training'] else 'inference', row['network'], row['batch']]
+        what = f'{"training step" if row["training"] else "inference"}{", bfloat16" if row["amp"] else ""}'
+        cells = [what, row['network'], row['batch']]
         cells += ['' if entry is None else milliseconds(entry['median_ms']) for entry in found]
         cells += ['' if entry is None else times(entry['ratio']) for entry in found[1:]]
         rows.append([*cells, published])

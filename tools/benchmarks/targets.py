@@ -75,10 +75,16 @@ def _network(ours, mode, amp, batches=None):
     return find
 
 
-def _inflated(network, form, training):
+def _inflated(network, form, training, over=None):
+    """The ratio of a form to the straightforward one, or that of two forms."""
+
     def find(result):
-        rows = [row for row in result['rows'] if (row['network'], row['training']) == (network, training)]
-        return {row['batch']: row['forms'][form]['ratio'] for row in rows if row['batch'] == 1}
+        size = result['frames'], result['size']
+        settings = network, training, False
+        rows = [row for row in result['rows'] if (row['network'], row['training'], row['amp']) == settings]
+        rows = [row['forms'] for row in rows if row['batch'] == 1 and size == (16, 224)]
+        row = next((row for row in rows if form in row and (over is None or over in row)), None)
+        return {} if row is None else {1: row[form]['ratio'] / (1 if over is None else row[over]['ratio'])}
 
     return find
 
@@ -132,6 +138,14 @@ TARGETS = (
         1.5,
         _inflated('R50', 'mmext', True),
     ),
+    (
+        'inflated_cuda',
+        "GPU: mmaction2's ResNet3d-50 over inflated ResNet-50, equal multiply-adds, inference",
+        1,
+        1.0,
+        _inflated('R50', 'mmext', False, 'mmaction2'),
+    ),
+    ('inflated_cuda', 'GPU: likewise, training step', 1, 1.0, _inflated('R50', 'mmext', True, 'mmaction2')),
     ('involution_cuda', f'GPU: {THREADS} over mmext, forward', 1, 2.5, _over(THREADS, 'forward')),
     ('involution_cuda', f'GPU: {THREADS} over mmext, forward and backward', 1, 3, _over(THREADS, 'forward_backward')),
     ('involution_cuda', 'GPU: speed of mmext, bfloat16 over float32', 1, 1.6, _speed_over_float32),
