@@ -77,7 +77,7 @@ def inflate(model, rules=None, image_size=224):
         rules.of_module(name, module)  # mistakes in rules are no mistakes of tracing
     model = copy.deepcopy(model)
     network = trace(model, rules, image_size)
-    record_shapes(network, image_size)
+    record_shapes(network, image_size, model)
     rewriter = Rewriter(network, rules)
     rewriter.run()
     kind = type(model).__name__

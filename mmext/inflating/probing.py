@@ -71,17 +71,18 @@ def _shapes(value):
     return None
 
 
-def record_shapes(network, image_size):
+def record_shapes(network, image_size, model):
     """Run a traced network on two images and put the shapes of all results into its nodes' ``meta['frame_shape']``.
 
     Args:
         network (fx.GraphModule): The 2D network; it is not changed otherwise.
         image_size (int or tuple): As of :func:`mmext.inflate`.
+        model (nn.Module): What was traced, whose modules are still of their types.
 
     Raises:
         ValueError: If the network does not run on such images.
     """
-    example = images(network, image_size, network.graph)
+    example = images(model, image_size, network.graph)
     interpreter = _Shapes(copy.deepcopy(network).eval())
     interpreter.shapes = {}
     try:

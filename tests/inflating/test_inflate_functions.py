@@ -164,3 +164,19 @@ def test_row_wise_dropping_follows_the_mode():
     clip = torch.randn(2, 3, FRAMES, SIZE, SIZE)
     assert network(clip).all()
     assert not network.train()(clip).any()
+
+
+class StandardisedConv(nn.Conv2d):
+    """A convolution with a forward of its own, which is traced."""
+
+    def forward(self, x):
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
+
+
+def test_channels_of_a_convolution_that_is_traced():
+    model = nn.Sequential(StandardisedConv(5, 8, 3), nn.Conv2d(8, 4, 1))
+    network = mmext.inflate(model, image_size=SIZE)
+    clip = torch.randn(1, 5, FRAMES, SIZE, SIZE)
+    (found,) = outputs(network, clip)
+    assert_equal(found, torch.stack([outputs(model, frame)[0] for frame in clip.unbind(2)], 2))
