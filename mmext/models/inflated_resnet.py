@@ -4,7 +4,7 @@ import torch
 from mmcv.cnn import build_norm_layer
 from torch import nn
 
-from mmext.ops.inflate.activation import activated, activated_and_pooled
+from mmext.ops.inflate.activation import activated, activated_and_pooled, normalised
 from mmext.ops.inflate.conv3d import InflatedConv3d
 from mmext.registry import MODELS
 
@@ -27,7 +27,7 @@ class InflatedBlock(ResidualBlock):
         return self._run(x)
 
     def _run(self, x):
-        shortcut = x if self.downsample is None else self.downsample(x)
+        shortcut = x if self.downsample is None else normalised(x, *self.downsample)
         *layers, last = ([getattr(self, name) for name in names] for names in self.layer_names)
         for conv, norm in layers:
             x = activated(x, conv, norm)

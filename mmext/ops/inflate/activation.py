@@ -11,7 +11,7 @@ from torch import nn
 
 from . import one_dnn
 
-__all__ = ['activated', 'activated_and_pooled']
+__all__ = ['activated', 'activated_and_pooled', 'normalised']
 
 CHUNK = 2**19  # elements that are worked on at once; a few times as many stay in a core's cache
 
@@ -31,11 +31,23 @@ def activated(x, conv, norm, other=None):
     if isinstance(norm, nn.Identity) and not torch.is_grad_enabled():
         return conv.activated(x, other)
     if _trains_here(x, norm):
-        if _is_pointwise(conv):
-            return _PointwiseNormReLU.apply(x, conv.weight, norm.weight, norm.bias, other, conv, norm)
-        return _NormReLU.apply(conv(x), norm.weight, norm.bias, other, norm)
+        return _joined(x, conv, norm, other, True)
     x = norm(conv(x))
     return (x if other is None else x + other).relu_()
+
+
+def normalised(x, conv, norm):
+    """Convolve a clip and normalise.
+
+    Args:
+        x (Tensor): [N, C, T, H, W].
+        conv (nn.Module): As of :func:`activated`.
+        norm (nn.Module): As of :func:`activated`.
+
+    Returns:
+        Tensor: ``norm(conv(x))``, [N, C', T', H', W'].
+    """
+    return _joined(x, conv, norm, None, False) if _trains_here(x, norm) else norm(conv(x))
 
 
 def activated_and_pooled(x, conv, norm, pool):
@@ -85,81 +97,86 @@ def _has_hooks(module):
     return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
 
 
-def _normalised(x, norm):
-    """Return what the norm makes of a clip, and the mean and inverse deviation that it found."""
+def _joined(x, conv, norm, other, relu):
+    if _is_pointwise(conv):
+        return _PointwiseNormReLU.apply(x, conv.weight, norm.weight, norm.bias, other, conv, norm, relu)
+    return _NormReLU.apply(conv(x), norm.weight, norm.bias, other, norm, relu)
+
+
+def _activate(x, norm, other=None, relu=True):
+    """Return norm, sum and ReLU of a clip, and the mean and inverse deviation, [C], that the norm found."""
     norm.num_batches_tracked.add_(1)
-    return torch.native_batch_norm(
-        x, norm.weight, norm.bias, norm.running_mean, norm.running_var, True, norm.momentum, norm.eps
-    )
-
-
-def _activate(x, norm, other):
-    """Return norm, sum and ReLU of a clip, and what the norm found."""
-    out, mean, scale = _normalised(x, norm)
-    if other is not None:
-        out.add_(other)
-    return out.relu_(), mean, scale
-
-
-def _masked(grad, out):
-    """Return the gradient before a ReLU, in new memory."""
-    return torch.ops.aten.threshold_backward(grad.contiguous(memory_format=torch.channels_last_3d), out, 0)
+    mean, variance = torch.batch_norm_update_stats(x, norm.running_mean, norm.running_var, norm.momentum)
+    scale = (variance + norm.eps).rsqrt()
+    factor = scale * norm.weight
+    shift = norm.bias - mean * factor
+    out = torch.empty_like(x)
+    pixels, others, outs = _pixels(x), None if other is None else _pixels(other), _pixels(out)
+    for part in _parts(pixels):
+        torch.addcmul(shift, pixels[part], factor, out=outs[part])
+        if other is not None:
+            outs[part].add_(others[part])
+        if relu:
+            outs[part].relu_()
+    return out, mean, scale
 
 
 class _NormReLU(torch.autograd.Function):
-    """Norm, sum and ReLU."""
+    """Norm, sum and ReLU, the latter two where wanted."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias, other, norm):
-        out, mean, scale = _activate(x, norm, other)
+    def forward(ctx, x, weight, bias, other, norm, relu):
+        out, mean, scale = _activate(x, norm, other, relu)
         ctx.eps = norm.eps
-        ctx.save_for_backward(x, weight, out, mean, scale)
+        ctx.save_for_backward(x, weight, out if relu else None, mean, scale)
         return out
 
     @staticmethod
     def backward(ctx, grad):
         x, weight, out, mean, scale = ctx.saved_tensors
-        grad, keep = _masked(grad, out), ctx.needs_input_grad[3]
+        keep = ctx.needs_input_grad[3]
         if torch.is_grad_enabled():
+            grad = _masked(grad, out)
             found = _differentiable(ctx, grad, x, weight, mean, scale, ctx.needs_input_grad[:3])
         else:
-            norm = _NormGradient(grad, x, weight, mean, scale)
-            new = torch.empty_like(grad) if keep else grad
+            norm = _NormGradient(grad, out, x, weight, mean, scale)
+            grad = norm.grad
+            new = torch.empty_like(x) if keep or out is None else grad
             for part, values in norm.parts():
                 _pixels(new)[part] = values
             found = new, norm.weight, norm.bias
-        return *found, grad if keep else None, None
+        return *found, grad if keep else None, None, None
 
 
 class _PointwiseNormReLU(torch.autograd.Function):
     """Convolution of single pixels, norm, sum and ReLU; the gradient between them is never whole."""
 
     @staticmethod
-    def forward(ctx, x, kernel, weight, bias, other, conv, norm):
+    def forward(ctx, x, kernel, weight, bias, other, conv, norm, relu):
         between = one_dnn.convolve(x, conv, (0, 0, 0))
-        out, mean, scale = _activate(between, norm, other)
+        out, mean, scale = _activate(between, norm, other, relu)
         ctx.eps = norm.eps
-        ctx.save_for_backward(x, kernel, between, weight, out, mean, scale)
+        ctx.save_for_backward(x, kernel, between, weight, out if relu else None, mean, scale)
         return out
 
     @staticmethod
     def backward(ctx, grad):
         x, kernel, between, weight, out, mean, scale = ctx.saved_tensors
         keep = ctx.needs_input_grad[4]
-        matrix, grad = kernel.flatten(1), _masked(grad, out)
         if torch.is_grad_enabled():
             # the convolution anew, so that its gradient is part of the graph
-            between = F.conv3d(x, kernel)
+            grad, between = _masked(grad, out), F.conv3d(x, kernel)
             first, *rest = _differentiable(ctx, grad, between, weight, mean, scale, (True, True, True))
             found = *torch.autograd.grad(between, (x, kernel), first, create_graph=True), *rest
         else:
-            norm = _NormGradient(grad, between, weight, mean, scale)
+            norm = _NormGradient(grad, out, between, weight, mean, scale)
+            grad, matrix = norm.grad, kernel.flatten(1)
             new, kernel_grad = torch.empty_like(x), torch.zeros_like(matrix)
             for part, values in norm.parts():
                 torch.mm(values, matrix, out=_pixels(new)[part])
                 kernel_grad.addmm_(values.T, _pixels(x)[part])
             found = new, kernel_grad.view_as(kernel), norm.weight, norm.bias
-        return *found, grad if keep else None, None, None
+        return *found, grad if keep else None, None, None, None
 
 
 class _NormReLUPool(torch.autograd.Function):
@@ -169,7 +186,7 @@ class _NormReLUPool(torch.autograd.Function):
     def forward(ctx, x, weight, bias, norm, pool):
         ctx.settings = pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode
         ctx.eps = norm.eps
-        out, mean, scale = _activate(x, norm, None)
+        out, mean, scale = _activate(x, norm)
         out, indices = F.max_pool3d_with_indices(out, *ctx.settings)
         ctx.save_for_backward(x, weight, out, indices, mean, scale)
         return out
@@ -182,10 +199,16 @@ class _NormReLUPool(torch.autograd.Function):
         grad = torch.ops.aten.max_pool3d_with_indices_backward(_masked(grad, out), x, *sizes, ceil_mode, indices)
         if torch.is_grad_enabled():
             return *_differentiable(ctx, grad, x, weight, mean, scale, ctx.needs_input_grad[:3]), None, None
-        norm = _NormGradient(grad, x, weight, mean, scale)
+        norm = _NormGradient(grad, None, x, weight, mean, scale)
         for part, values in norm.parts():
             _pixels(grad)[part] = values
         return grad, norm.weight, norm.bias, None, None
+
+
+def _masked(grad, out):
+    """Return the gradient before a ReLU."""
+    grad = grad.contiguous(memory_format=torch.channels_last_3d)
+    return grad if out is None else torch.ops.aten.threshold_backward(grad, out, 0)
 
 
 def _differentiable(ctx, grad, x, weight, mean, scale, wanted):
@@ -199,24 +222,29 @@ class _NormGradient:
     """The gradients of a batch normalisation in training, the clip's part by part, while it is in cache.
 
     Args:
-        grad (Tensor): Gradient of the result, [N, C, T, H, W] in ``torch.channels_last_3d``.
-        x (Tensor): The clip, of the same shape and layout.
+        grad (Tensor): Gradient of the result, [N, C, T, H, W].
+        out (Tensor, optional): What a ReLU behind the norm has given.
+        x (Tensor): The clip, of the same shape, in ``torch.channels_last_3d``.
         weight (Tensor): [C], of the norm.
         mean (Tensor): [C], of the clip.
         scale (Tensor): [C], inverse deviation of the clip.
 
     Attributes:
+        grad (Tensor): Gradient of what the norm has given, in new memory where there is a ReLU.
         weight (Tensor): [C], gradient of the weight.
         bias (Tensor): [C], gradient of the bias.
     """
 
-    def __init__(self, grad, x, weight, mean, scale):
-        self._grad, self._x, self._mean = _pixels(grad), _pixels(x), mean
-        step = max(1, CHUNK // x.shape[1])
-        self._slices = [slice(start, start + step) for start in range(0, len(self._x), step)]
-        self._space = torch.empty_like(self._x[:step])
+    def __init__(self, grad, out, x, weight, mean, scale):
+        grad = grad.contiguous(memory_format=torch.channels_last_3d)
+        self.grad = grad if out is None else torch.empty_like(grad)
+        self._grad, self._x, self._mean = _pixels(self.grad), _pixels(x), mean
+        self._space = torch.empty_like(self._x[: _step(self._x)])
         self.bias, self.weight = (torch.zeros_like(mean, dtype=torch.float64) for _ in range(2))
-        for part in self._slices:
+        for part in _parts(self._x):
+            if out is not None:
+                before, after = _pixels(grad)[part], _pixels(out)[part]
+                torch.ops.aten.threshold_backward.grad_input(before, after, 0, grad_input=self._grad[part])
             self.bias += self._grad[part].sum(0)
             self.weight += self._deviation(part).mul_(self._grad[part]).sum(0)
         factor = (scale * weight).double()
@@ -231,7 +259,7 @@ class _NormGradient:
 
     def parts(self):
         """Yield slices of pixels and the clip's gradient there, [pixels, C], in memory that the next one takes."""
-        for part in self._slices:
+        for part in _parts(self._x):
             values = self._deviation(part)
             torch.addcmul(self._shift, values, self._slope, out=values)
             yield part, values.addcmul_(self._grad[part], self._factor)
@@ -240,3 +268,13 @@ class _NormGradient:
 def _pixels(x):
     """Return a clip in ``torch.channels_last_3d`` as [pixels, C], in the same memory."""
     return x.movedim(1, -1).flatten(0, -2)
+
+
+def _step(pixels):
+    return max(1, CHUNK // pixels.shape[1])
+
+
+def _parts(pixels):
+    """Return slices of [pixels, C], each of about ``CHUNK`` elements."""
+    step = _step(pixels)
+    return [slice(start, start + step) for start in range(0, len(pixels), step)]

@@ -72,7 +72,7 @@ class InflatedConv3d(nn.Conv3d):
         if single:
             return self._of_one_frame(x, padding)
         if one_dnn.runs_here(x, self.weight):
-            return one_dnn.convolve(x, self, padding)
+            return (one_dnn.convolve if torch.is_grad_enabled() else one_dnn.infer)(x, self, padding)
         return self._convolve(x, padding)
 
     def activated(self, x, other=None):
