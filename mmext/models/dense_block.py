@@ -12,6 +12,7 @@ from torch import nn
 from mmext.ops.inflate import one_dnn
 from mmext.ops.inflate.activation import activated
 from mmext.ops.inflate.conv3d import InflatedConv3d
+from mmext.ops.inflate.memory import empty_frames
 
 from .recompute import recompute
 
@@ -105,9 +106,9 @@ class DenseBlock(nn.Module):
             layers[0].conv2.in_channels,
             layers[0].conv2.padding,
         )
-        maps = x.new_empty(n, frames, height, width, channels + len(layers) * growth)
+        maps = empty_frames(x, n, frames, height, width, channels + len(layers) * growth)
         maps[..., :channels] = x.movedim(1, -1)
-        hidden = x.new_empty(n, reach + frames + reach, height, width, between)
+        hidden = empty_frames(x, n, reach + frames + reach, height, width, between)
         for layer in layers:
             for sample, filled in zip(maps, hidden):
                 layer.fill_bottleneck(sample.flatten(0, 2)[:, :channels], filled[reach : reach + frames].flatten(0, 2))
@@ -146,7 +147,7 @@ class Transition(nn.Module):
             return self(x)
         scale, shift = scale_and_shift(self.norm)
         n, channels, frames, height, width = x.shape
-        pooled = x.new_empty(n, frames // 2, height // 2, width // 2, channels)
+        pooled = empty_frames(x, n, frames // 2, height // 2, width // 2, channels)
         space = x.new_empty(2, height, width, channels)
         for clip, out in zip(x.movedim(1, -1), pooled):
             for index, mean in enumerate(out):

@@ -362,3 +362,16 @@ def test_training_of_a_narrow_network_is_that_of_its_modules(monkeypatch):
         results.append([*outs, x.grad, *(p.grad for p in model.parameters()), *model.buffers()])
     for one, other in zip(*results, strict=True):
         assert (one - other).abs().max() <= 2e-5 * other.abs().max()
+
+
+@pytest.mark.parametrize('make', [narrow_resnet, narrow_densenet])
+def test_fused_in_inference_mode(make):
+    model = with_statistics(make())
+    x = torch.rand(1, 3, 8, 64, 64)
+    with torch.inference_mode():
+        expected, inside = model(x), mmext.fuse(model)(x)
+    fused = mmext.fuse(model)
+    with torch.inference_mode():
+        outside = fused(x)
+    for found in (inside, outside):
+        assert (found - expected).abs().max() < 1e-5 * expected.abs().max()

@@ -9,6 +9,7 @@ from torch import nn
 
 from mmext.ops.inflate import InflatedConv3d, activation, one_dnn
 from mmext.ops.inflate.activation import activated, activated_and_pooled
+from mmext.ops.inflate.pooled_parts import pooled_in_parts
 
 LAST = torch.channels_last_3d
 CONVS = {
@@ -215,3 +216,37 @@ def test_repeated_frames_keep_the_layout(layout):
     x = torch.randn(2, 4, 5, 6, 7).contiguous(memory_format=layout)
     assert conv(x).is_contiguous(memory_format=layout)
     close(conv(x).detach(), plain(conv, x).detach())
+
+
+@pytest.mark.parametrize('kernel', [1, 3, 5])
+@pytest.mark.parametrize('along_time', [(1, 1, 0), (3, 2, 1)])
+@pytest.mark.parametrize('frames', [1, 2, 3, 6, 7])
+def test_pooling_in_parts(kernel, along_time, frames):
+    conv = InflatedConv3d(3, 8, (kernel, 5, 5), (1, 2, 2), (kernel // 2, 2, 2))
+    size, stride, padding = along_time
+    pool = nn.MaxPool3d((size, 3, 2), (stride, 2, 1), (padding, 1, 0))
+    x = torch.randn(2, 3, frames, 15, 13).contiguous(memory_format=LAST)
+    with torch.no_grad():
+        found = pooled_in_parts(x, conv, pool)
+        close(found, pool(plain(conv, x).relu()))
+    assert found.is_contiguous(memory_format=LAST)
+
+
+@pytest.mark.parametrize(
+    ('conv', 'pool'),
+    [
+        (dict(stride=(2, 1, 1)), {}),
+        (dict(padding=(0, 1, 1)), {}),
+        (dict(temporal_padding_mode='replicate'), {}),
+        ({}, dict(stride=(3, 2, 2))),
+        ({}, dict(dilation=2)),
+        ({}, dict(ceil_mode=True)),
+    ],
+)
+def test_other_stems_are_pooled_whole(conv, pool):
+    conv = InflatedConv3d(3, 8, 3, **{'padding': 1, **conv})
+    pool = nn.MaxPool3d(**{'kernel_size': 3, 'stride': 2, 'padding': 1, **pool})
+    x = torch.randn(2, 3, 6, 15, 13).contiguous(memory_format=LAST)
+    with torch.no_grad():
+        assert pooled_in_parts(x, conv, pool) is None
+        close(activated_and_pooled(x, conv, nn.Identity(), pool), pool(plain(conv, x).relu()))

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from . import one_dnn
+from .memory import empty_frames
+from .pooled_parts import pooled_in_parts
 
 __all__ = ['activated', 'activated_and_pooled', 'normalised']
 
@@ -62,6 +64,9 @@ def activated_and_pooled(x, conv, norm, pool):
     Returns:
         Tensor: ``pool(relu(norm(conv(x))))``, [N, C', T', H', W'].
     """
+    if isinstance(norm, nn.Identity) and not torch.is_grad_enabled():
+        out = pooled_in_parts(x, conv, pool)
+        return pool(conv.activated(x)) if out is None else out
     if _trains_here(x, norm) and not _has_hooks(pool):
         return _NormReLUPool.apply(conv(x), norm.weight, norm.bias, norm, pool)
     return pool(activated(x, conv, norm))
@@ -110,7 +115,7 @@ def _activate(x, norm, other=None, relu=True):
     scale = (variance + norm.eps).rsqrt()
     factor = scale * norm.weight
     shift = norm.bias - mean * factor
-    out = torch.empty_like(x)
+    out = _empty_like(x)
     pixels, others, outs = _pixels(x), None if other is None else _pixels(other), _pixels(out)
     for part in _parts(pixels):
         torch.addcmul(shift, pixels[part], factor, out=outs[part])
@@ -141,7 +146,7 @@ class _NormReLU(torch.autograd.Function):
         else:
             norm = _NormGradient(grad, out, x, weight, mean, scale)
             grad = norm.grad
-            new = torch.empty_like(x) if keep or out is None else grad
+            new = _empty_like(x) if keep or out is None else grad
             for part, values in norm.parts():
                 _pixels(new)[part] = values
             found = new, norm.weight, norm.bias
@@ -171,7 +176,7 @@ class _PointwiseNormReLU(torch.autograd.Function):
         else:
             norm = _NormGradient(grad, out, between, weight, mean, scale)
             grad, matrix = norm.grad, kernel.flatten(1)
-            new, kernel_grad = torch.empty_like(x), torch.zeros_like(matrix)
+            new, kernel_grad = _empty_like(x), torch.zeros_like(matrix)
             for part, values in norm.parts():
                 torch.mm(values, matrix, out=_pixels(new)[part])
                 kernel_grad.addmm_(values.T, _pixels(x)[part])
@@ -237,7 +242,7 @@ class _NormGradient:
 
     def __init__(self, grad, out, x, weight, mean, scale):
         grad = grad.contiguous(memory_format=torch.channels_last_3d)
-        self.grad = grad if out is None else torch.empty_like(grad)
+        self.grad = grad if out is None else _empty_like(grad)
         self._grad, self._x, self._mean = _pixels(self.grad), _pixels(x), mean
         self._space = torch.empty_like(self._x[: _step(self._x)])
         self.bias, self.weight = (torch.zeros_like(mean, dtype=torch.float64) for _ in range(2))
@@ -268,6 +273,11 @@ class _NormGradient:
 def _pixels(x):
     """Return a clip in ``torch.channels_last_3d`` as [pixels, C], in the same memory."""
     return x.movedim(1, -1).flatten(0, -2)
+
+
+def _empty_like(x):
+    """Return an uninitialised clip of the same shape, in ``torch.channels_last_3d``."""
+    return empty_frames(x, *x.movedim(1, -1).shape).movedim(-1, 1)
 
 
 def _step(pixels):

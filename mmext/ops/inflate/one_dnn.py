@@ -140,7 +140,7 @@ def infer(x, conv, padding, activate=False, other=None):
 def _packed(conv, settings, shape):
     """Return a convolution's weight as oneDNN wants it for clips of this shape, kept where it cannot change unseen."""
     weight = conv.weight
-    if weight.requires_grad:  # a hook may write to it past its version
+    if weight.requires_grad or weight.is_inference():  # a hook may write to it past its version; it has none
         return weight
     key = (weight.data_ptr(), weight._version, *shape, *settings[0])
     found = _PACKED.get(conv)
