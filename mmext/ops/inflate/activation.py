@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from . import one_dnn
+from .conv3d import InflatedConv3d
 from .memory import empty_frames
 from .pooled_parts import pooled_in_parts
 
@@ -89,7 +90,7 @@ def _trains_here(x, norm):
 def _is_pointwise(conv):
     """Say whether a convolution is a product of matrices, which can join the norm behind it."""
     return (
-        isinstance(conv, nn.Conv3d)
+        type(conv) in (nn.Conv3d, InflatedConv3d)
         and conv.kernel_size == conv.stride == (1, 1, 1)
         and conv.groups == 1
         and conv.bias is None
@@ -104,7 +105,7 @@ def _has_hooks(module):
 
 def _joined(x, conv, norm, other, relu):
     if _is_pointwise(conv):
-        return _PointwiseNormReLU.apply(x, conv.weight, norm.weight, norm.bias, other, conv, norm, relu)
+        return _PointwiseNormReLU.apply(x, conv.weight, norm.weight, norm.bias, other, norm, relu)
     return _NormReLU.apply(conv(x), norm.weight, norm.bias, other, norm, relu)
 
 
@@ -157,8 +158,8 @@ class _PointwiseNormReLU(torch.autograd.Function):
     """Convolution of single pixels, norm, sum and ReLU; the gradient between them is never whole."""
 
     @staticmethod
-    def forward(ctx, x, kernel, weight, bias, other, conv, norm, relu):
-        between = one_dnn.convolve(x, conv, (0, 0, 0))
+    def forward(ctx, x, kernel, weight, bias, other, norm, relu):
+        between = one_dnn.multiply(x, kernel)
         out, mean, scale = _activate(between, norm, other, relu)
         ctx.eps = norm.eps
         ctx.save_for_backward(x, kernel, between, weight, out if relu else None, mean, scale)
@@ -181,7 +182,7 @@ class _PointwiseNormReLU(torch.autograd.Function):
                 torch.mm(values, matrix, out=_pixels(new)[part])
                 kernel_grad.addmm_(values.T, _pixels(x)[part])
             found = new, kernel_grad.view_as(kernel), norm.weight, norm.bias
-        return *found, grad if keep else None, None, None, None
+        return *found, grad if keep else None, None, None
 
 
 class _NormReLUPool(torch.autograd.Function):
@@ -206,8 +207,8 @@ class _NormReLUPool(torch.autograd.Function):
             return *_differentiable(ctx, grad, x, weight, mean, scale, ctx.needs_input_grad[:3]), None, None
         norm = _NormGradient(grad, None, x, weight, mean, scale)
         for part, values in norm.parts():
-            _pixels(grad)[part] = values
-        return grad, norm.weight, norm.bias, None, None
+            _pixels(norm.grad)[part] = values  # which belongs to no one else
+        return norm.grad, norm.weight, norm.bias, None, None
 
 
 def _masked(grad, out):

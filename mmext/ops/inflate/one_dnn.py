@@ -9,7 +9,7 @@ import weakref
 
 import torch
 
-__all__ = ['convolve', 'infer', 'runs_here']
+__all__ = ['convolve', 'infer', 'multiply', 'runs_here']
 
 _PACKED = weakref.WeakKeyDictionary()  # not attributes: packed weights can be neither copied nor saved
 
@@ -48,6 +48,19 @@ def convolve(x, conv, padding):
         Tensor: [N, out_channels, T', H', W'] in ``torch.channels_last_3d``.
     """
     return _Convolution.apply(x, conv.weight, conv.bias, conv.stride, padding, conv.dilation, conv.groups)
+
+
+def multiply(x, weight):
+    """Convolve single pixels of a clip, without gradients.
+
+    Args:
+        x (Tensor): As of :func:`convolve`.
+        weight (Tensor): [out_channels, C, 1, 1, 1].
+
+    Returns:
+        Tensor: [N, out_channels, T, H, W] in ``torch.channels_last_3d``.
+    """
+    return torch.ops.aten.mkldnn_convolution(x, weight, None, (0, 0, 0), (1, 1, 1), (1, 1, 1), 1)
 
 
 class _Convolution(torch.autograd.Function):
