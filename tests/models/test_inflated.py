@@ -375,3 +375,16 @@ def test_fused_in_inference_mode(make):
         outside = fused(x)
     for found in (inside, outside):
         assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize('make', [narrow_resnet, narrow_densenet])
+def test_traced_in_one_graph(make):
+    model = with_statistics(make())
+    traced = torch.compile(model, fullgraph=True, backend='eager')
+    x = torch.rand(2, 3, 32, 64, 64)
+    with torch.no_grad():
+        expected = model(x)
+        assert (traced(x) - expected).abs().max() < 1e-5 * expected.abs().max()
+        program = torch.export.export(model, (x,))
+        assert (program.module()(x) - expected).abs().max() < 1e-5 * expected.abs().max()
+    torch.compiler.reset()

@@ -59,15 +59,15 @@ class InflatedConv3d(nn.Conv3d):
             Tensor: [N, out_channels, T', H', W'], in ``torch.channels_last_3d`` where ``x`` is.
         """
         x, padding = self._padded(x)
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
-            return self._convolve(x, padding)
+        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
         single = (
             x.device.type == 'cpu'
+            and not traced  # traced networks take clips of any length
             and x.shape[2] == 1
             and 2 * padding[0] == self.dilation[0] * (self.kernel_size[0] - 1)
         )
         padding = (0, *padding[1:]) if single else padding
-        if self._overlaps(x, padding) and _in_low_precision(x):
+        if _in_low_precision(x) and self._overlaps(x, padding):
             x, padding = F.pad(x, [count for count in reversed(padding) for _ in range(2)]), (0, 0, 0)
         if single:
             return self._of_one_frame(x, padding)

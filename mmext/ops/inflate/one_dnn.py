@@ -25,13 +25,13 @@ def runs_here(x, weight):
         bool: True where ``x`` is in ``torch.channels_last_3d`` and PyTorch has the operators.
     """
     return (
-        x.device.type == weight.device.type == 'cpu'
+        not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+        and x.device.type == weight.device.type == 'cpu'
         and x.dtype == weight.dtype == torch.float32
         and x.is_contiguous(memory_format=torch.channels_last_3d)
         and torch.backends.mkldnn.enabled
         and torch.backends.mkldnn.is_available()
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
         and not torch.is_autocast_enabled('cpu')
     )
 
