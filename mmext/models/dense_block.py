@@ -19,7 +19,7 @@ from .recompute import recompute
 __all__ = ['DenseBlock', 'DenseLayer', 'Transition']
 
 BOTTLENECK = 4  # channels between a layer's two convolutions, for each that it adds
-CHUNK = 2**20  # elements that are worked on at once; a few times as many stay in the caches
+CHUNK = 2**18  # elements that are worked on at once; a few times as many stay in a core's cache
 
 
 class DenseLayer(BaseModule):
