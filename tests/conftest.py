@@ -5,9 +5,8 @@ import sys
 from pathlib import Path
 
 WORKERS = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', 1))
-THREADS = max(1, (os.cpu_count() or 1) // WORKERS)
 if WORKERS > 1:  # before torch is imported; scripts that tests start inherit it
-    os.environ.setdefault('OMP_NUM_THREADS', str(THREADS))
+    os.environ.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1) // WORKERS)))
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

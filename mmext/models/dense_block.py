@@ -12,7 +12,7 @@ from torch import nn
 from mmext.ops.inflate import one_dnn
 from mmext.ops.inflate.activation import activated
 from mmext.ops.inflate.conv3d import InflatedConv3d
-from mmext.ops.inflate.memory import empty_frames
+from mmext.ops.inflate.memory import empty_frames, parts_of
 
 from .recompute import recompute
 
@@ -53,7 +53,7 @@ class DenseLayer(BaseModule):
 
     def _run(self, x):
         x = self.relu(self.norm1(x))
-        return self.conv2(activated(x, self.conv1, self.norm2))
+        return self.conv2(activated(x, self.conv1, self.norm2, self.relu))
 
     @property
     def is_folded(self):
@@ -66,12 +66,11 @@ class DenseLayer(BaseModule):
         Pixels are normalised and multiplied while they are in cache.
         """
         (scale, shift), weight = scale_and_shift(self.norm1), self.conv1.weight.flatten(1).T
-        step = max(1, CHUNK // pixels.shape[1])
-        space = pixels.new_empty(step, pixels.shape[1])
-        for start in range(0, len(pixels), step):
-            part = pixels[start : start + step]
-            normalised = torch.addcmul(shift, part, scale, out=space[: len(part)]).relu_()
-            torch.addmm(self.conv1.bias, normalised, weight, out=out[start : start + step]).relu_()
+        parts = parts_of(pixels, CHUNK)
+        space = pixels.new_empty(pixels[parts[0]].shape)
+        for part in parts:
+            normalised = torch.addcmul(shift, pixels[part], scale, out=space[: len(out[part])]).relu_()
+            torch.addmm(self.conv1.bias, normalised, weight, out=out[part]).relu_()
 
     def forward(self, x):
         """Return the new channels: [N, in_channels, T, H, W] -> [N, growth, T, H, W]."""

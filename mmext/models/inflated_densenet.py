@@ -179,9 +179,9 @@ class InflatedDenseNet(FreezableBackbone):
         """
         size = tuple(x.shape[2:])
         x = as_clip(x, self.channels_last)
-        conv, norm, _, pool, *_ = self.features
+        conv, norm, relu, pool, *_ = self.features
         infers = isinstance(norm, nn.Identity) and not torch.is_grad_enabled()  # folded by mmext.fuse
-        x = activated_and_pooled(x, conv, norm, pool)
+        x = activated_and_pooled(x, conv, norm, relu, pool)
         outs = []
         for name, part in list(self.features.named_children())[STEM:]:
             if isinstance(part, Transition) and min(x.shape[2:]) < 2:

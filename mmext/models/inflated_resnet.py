@@ -4,7 +4,7 @@ import torch
 from mmcv.cnn import build_norm_layer
 from torch import nn
 
-from mmext.ops.inflate.activation import activated, activated_and_pooled, normalised
+from mmext.ops.inflate.activation import activated, activated_and_pooled, has_hooks, normalised
 from mmext.ops.inflate.conv3d import InflatedConv3d
 from mmext.registry import MODELS
 
@@ -27,11 +27,14 @@ class InflatedBlock(ResidualBlock):
         return self._run(x)
 
     def _run(self, x):
-        shortcut = x if self.downsample is None else normalised(x, *self.downsample)
         *layers, last = ([getattr(self, name) for name in names] for names in self.layer_names)
+        shortcut = x if self.downsample is None else self._shortcut(x)
         for conv, norm in layers:
-            x = activated(x, conv, norm)
-        return activated(x, *last, shortcut)
+            x = activated(x, conv, norm, self.relu)
+        return activated(x, *last, self.relu, shortcut)
+
+    def _shortcut(self, x):
+        return self.downsample(x) if has_hooks(self.downsample) else normalised(x, *self.downsample)
 
 
 @MODELS.register_module()
@@ -172,8 +175,7 @@ class InflatedResNet(ResNetSkeleton):
 
     def run_stem(self, x):
         """[N, in_channels, T, H, W] -> [N, stem_channels, T', H', W']."""
-        conv, norm, _, pool = (getattr(self, name) for name in self.stem_names)
-        return activated_and_pooled(x, conv, norm, pool)
+        return activated_and_pooled(x, *(getattr(self, name) for name in self.stem_names))
 
     def init_weights(self):
         """Load ``pretrained``, inflated where it is of the 2D network; without it, initialise as ``init_cfg`` says."""

@@ -388,3 +388,14 @@ def test_traced_in_one_graph(make):
         program = torch.export.export(model, (x,))
         assert (program.module()(x) - expected).abs().max() < 1e-5 * expected.abs().max()
     torch.compiler.reset()
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_hooks_on_parts_of_a_block_are_called(training):
+    """Such as those of mmaction2's Grad-CAM, which looks at backbone/layer4/1/relu."""
+    model = narrow_resnet().train(training)
+    seen = []
+    for name in ('relu', 'layer4.1.relu', 'layer4.0.downsample'):
+        model.get_submodule(name).register_forward_hook(lambda *args, name=name: seen.append(name))
+    model(torch.rand(1, 3, 8, 64, 64))
+    assert seen == ['relu', 'layer4.0.downsample', 'layer4.1.relu', 'layer4.1.relu']

@@ -12,6 +12,7 @@ from mmext.ops.inflate.activation import activated, activated_and_pooled
 from mmext.ops.inflate.pooled_parts import pooled_in_parts
 
 LAST = torch.channels_last_3d
+RELU = nn.ReLU(inplace=True)
 CONVS = {
     'one pixel': dict(kernel_size=1),
     'one pixel, stride': dict(kernel_size=1, stride=2),
@@ -123,7 +124,7 @@ def test_norm_sum_and_relu_join(kind, with_other, chunk, monkeypatch):
         if joined:
             monkeypatch.setattr(activation, 'CHUNK', chunk)
         values, out = results_of(
-            lambda x, other=None: activated(x, conv, norm, other), conv, norm, tensors, monkeypatch, joined
+            lambda x, other=None: activated(x, conv, norm, RELU, other), conv, norm, tensors, monkeypatch, joined
         )
         found.append(values)
         assert ('NormReLU' in type(out.grad_fn).__name__) == joined
@@ -138,7 +139,7 @@ def test_pooling_joins(monkeypatch):
     found = []
     for joined in (True, False):
         values, out = results_of(
-            lambda x: activated_and_pooled(x, conv, norm, pool), conv, norm, (x,), monkeypatch, joined
+            lambda x: activated_and_pooled(x, conv, norm, RELU, pool), conv, norm, (x,), monkeypatch, joined
         )
         found.append(values)
         assert ('NormReLUPool' in type(out.grad_fn).__name__) == joined
@@ -150,7 +151,7 @@ def test_a_window_of_zeros_has_no_gradient():
     conv, norm, x = parts('pixels')
     nn.init.constant_(norm.bias, -9)
     x = x.contiguous(memory_format=LAST).requires_grad_()
-    out = activated_and_pooled(x, conv, norm, nn.MaxPool3d(2))
+    out = activated_and_pooled(x, conv, norm, RELU, nn.MaxPool3d(2))
     assert not out.any()
     out.sum().backward()
     assert not x.grad.any()
@@ -162,7 +163,7 @@ def test_modules_with_hooks_are_called():
     seen = []
     for module in (conv, norm):
         module.register_forward_hook(lambda module, args, out: seen.append(type(module)))
-    activated(x.contiguous(memory_format=LAST), conv, norm)
+    activated(x.contiguous(memory_format=LAST), conv, norm, RELU)
     assert seen == [InflatedConv3d, nn.BatchNorm3d]
 
 
@@ -181,7 +182,7 @@ def test_other_norms_stay_modules(change):
         norm.affine = False
         norm.register_parameter('bias', None)
     x = x.contiguous(memory_format=LAST)
-    out = activated(x, conv, norm)
+    out = activated(x, conv, norm, RELU)
     torch.testing.assert_close(out, norm(conv(x)).relu())
     assert 'NormReLU' not in type(out.grad_fn).__name__
 
@@ -190,7 +191,7 @@ def test_frozen_weights_get_no_gradient():
     conv, norm, x = parts('pixels')
     for parameter in (conv.weight, norm.weight):
         parameter.requires_grad_(False)
-    out = activated(x.contiguous(memory_format=LAST), conv, norm)
+    out = activated(x.contiguous(memory_format=LAST), conv, norm, RELU)
     out.sum().backward()
     assert conv.weight.grad is None
     assert norm.weight.grad is None
@@ -201,13 +202,13 @@ def test_without_onednn(monkeypatch):
     """Another PyTorch may lack the names that are called here."""
     conv, norm, x = parts('taps')
     x = x.contiguous(memory_format=LAST)
-    expected = activated(x, conv, norm.eval()).detach()
+    expected = activated(x, conv, norm.eval(), RELU).detach()
     monkeypatch.setattr(torch._C, '_select_conv_backend', None, raising=False)
     x = x.requires_grad_()
     close(torch.autograd.grad(conv(x).sum(), x)[0], torch.autograd.grad(plain(conv, x).sum(), x)[0])
     monkeypatch.setattr(torch.backends.mkldnn, 'is_available', lambda: False)
     assert not one_dnn.runs_here(x, conv.weight)
-    torch.testing.assert_close(activated(x, conv, norm).detach(), expected)
+    torch.testing.assert_close(activated(x, conv, norm, RELU).detach(), expected)
 
 
 @pytest.mark.parametrize('layout', [torch.contiguous_format, LAST])
@@ -249,4 +250,4 @@ def test_other_stems_are_pooled_whole(conv, pool):
     x = torch.randn(2, 3, 6, 15, 13).contiguous(memory_format=LAST)
     with torch.no_grad():
         assert pooled_in_parts(x, conv, pool) is None
-        close(activated_and_pooled(x, conv, nn.Identity(), pool), pool(plain(conv, x).relu()))
+        close(activated_and_pooled(x, conv, nn.Identity(), RELU, pool), pool(plain(conv, x).relu()))

@@ -8,24 +8,26 @@ not kept.
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.modules.utils import _triple
 
 from . import one_dnn
 from .conv3d import InflatedConv3d
-from .memory import empty_frames
+from .memory import empty_frames, parts_of, pixels_of
 from .pooled_parts import pooled_in_parts
 
-__all__ = ['activated', 'activated_and_pooled', 'normalised']
+__all__ = ['activated', 'activated_and_pooled', 'has_hooks', 'normalised']
 
 CHUNK = 2**19  # elements that are worked on at once; a few times as many stay in a core's cache
 
 
-def activated(x, conv, norm, other=None):
+def activated(x, conv, norm, relu, other=None):
     """Convolve a clip, normalise, add another one, and cut off what is below zero.
 
     Args:
         x (Tensor): [N, C, T, H, W].
         conv (nn.Module): The convolution; an :class:`InflatedConv3d` where ``norm`` is folded into it.
         norm (nn.Module): The norm, ``nn.Identity`` where :func:`mmext.fuse` has folded it.
+        relu (nn.ReLU): Called by itself where it has hooks.
         other (Tensor, optional): What to add, of the result's shape. Default: None.
 
     Returns:
@@ -33,10 +35,10 @@ def activated(x, conv, norm, other=None):
     """
     if isinstance(norm, nn.Identity) and not torch.is_grad_enabled():
         return conv.activated(x, other)
-    if _trains_here(x, norm):
+    if _trains_here(x, norm) and not has_hooks(relu):
         return _joined(x, conv, norm, other, True)
     x = norm(conv(x))
-    return (x if other is None else x + other).relu_()
+    return relu(x if other is None else x + other)
 
 
 def normalised(x, conv, norm):
@@ -53,13 +55,14 @@ def normalised(x, conv, norm):
     return _joined(x, conv, norm, None, False) if _trains_here(x, norm) else norm(conv(x))
 
 
-def activated_and_pooled(x, conv, norm, pool):
+def activated_and_pooled(x, conv, norm, relu, pool):
     """Convolve a clip, normalise, cut off what is below zero, and take the largest value of every window.
 
     Args:
         x (Tensor): [N, C, T, H, W].
         conv (nn.Module): As of :func:`activated`.
         norm (nn.Module): As of :func:`activated`.
+        relu (nn.ReLU): As of :func:`activated`.
         pool (nn.MaxPool3d): The pooling.
 
     Returns:
@@ -68,9 +71,9 @@ def activated_and_pooled(x, conv, norm, pool):
     if isinstance(norm, nn.Identity) and not torch.is_grad_enabled():
         out = pooled_in_parts(x, conv, pool)
         return pool(conv.activated(x)) if out is None else out
-    if _trains_here(x, norm) and not _has_hooks(pool):
+    if _trains_here(x, norm) and not (has_hooks(relu) or has_hooks(pool)):
         return _NormReLUPool.apply(conv(x), norm.weight, norm.bias, norm, pool)
-    return pool(activated(x, conv, norm))
+    return pool(activated(x, conv, norm, relu))
 
 
 def _trains_here(x, norm):
@@ -82,7 +85,7 @@ def _trains_here(x, norm):
         and norm.affine
         and norm.track_running_stats
         and norm.momentum is not None
-        and not _has_hooks(norm)
+        and not has_hooks(norm)
         and one_dnn.runs_here(x, norm.weight)
     )
 
@@ -95,12 +98,14 @@ def _is_pointwise(conv):
         and conv.groups == 1
         and conv.bias is None
         and not any(conv.padding)
-        and not _has_hooks(conv)
+        and not has_hooks(conv)
     )
 
 
-def _has_hooks(module):
-    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
+def has_hooks(module):
+    """Say whether something is to happen when a module is called or gets its gradient."""
+    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+    return any(hooks)
 
 
 def _joined(x, conv, norm, other, relu):
@@ -117,8 +122,8 @@ def _activate(x, norm, other=None, relu=True):
     factor = scale * norm.weight
     shift = norm.bias - mean * factor
     out = _empty_like(x)
-    pixels, others, outs = _pixels(x), None if other is None else _pixels(other), _pixels(out)
-    for part in _parts(pixels):
+    pixels, others, outs = pixels_of(x), None if other is None else pixels_of(other), pixels_of(out)
+    for part in parts_of(pixels, CHUNK):
         torch.addcmul(shift, pixels[part], factor, out=outs[part])
         if other is not None:
             outs[part].add_(others[part])
@@ -149,7 +154,7 @@ class _NormReLU(torch.autograd.Function):
             grad = norm.grad
             new = _empty_like(x) if keep or out is None else grad
             for part, values in norm.parts():
-                _pixels(new)[part] = values
+                pixels_of(new)[part] = values
             found = new, norm.weight, norm.bias
         return *found, grad if keep else None, None, None
 
@@ -179,8 +184,8 @@ class _PointwiseNormReLU(torch.autograd.Function):
             grad, matrix = norm.grad, kernel.flatten(1)
             new, kernel_grad = _empty_like(x), torch.zeros_like(matrix)
             for part, values in norm.parts():
-                torch.mm(values, matrix, out=_pixels(new)[part])
-                kernel_grad.addmm_(values.T, _pixels(x)[part])
+                torch.mm(values, matrix, out=pixels_of(new)[part])
+                kernel_grad.addmm_(values.T, pixels_of(x)[part])
             found = new, kernel_grad.view_as(kernel), norm.weight, norm.bias
         return *found, grad if keep else None, None, None
 
@@ -201,13 +206,13 @@ class _NormReLUPool(torch.autograd.Function):
     def backward(ctx, grad):
         x, weight, out, indices, mean, scale = ctx.saved_tensors
         *sizes, ceil_mode = ctx.settings
-        sizes = [[size] * 3 if isinstance(size, int) else list(size) for size in sizes]
+        sizes = [_triple(size) for size in sizes]
         grad = torch.ops.aten.max_pool3d_with_indices_backward(_masked(grad, out), x, *sizes, ceil_mode, indices)
         if torch.is_grad_enabled():
             return *_differentiable(ctx, grad, x, weight, mean, scale, ctx.needs_input_grad[:3]), None, None
         norm = _NormGradient(grad, None, x, weight, mean, scale)
         for part, values in norm.parts():
-            _pixels(norm.grad)[part] = values  # which belongs to no one else
+            pixels_of(norm.grad)[part] = values  # which belongs to no one else
         return norm.grad, norm.weight, norm.bias, None, None
 
 
@@ -244,12 +249,12 @@ class _NormGradient:
     def __init__(self, grad, out, x, weight, mean, scale):
         grad = grad.contiguous(memory_format=torch.channels_last_3d)
         self.grad = grad if out is None else _empty_like(grad)
-        self._grad, self._x, self._mean = _pixels(self.grad), _pixels(x), mean
-        self._space = torch.empty_like(self._x[: _step(self._x)])
+        self._grad, self._x, self._mean = pixels_of(self.grad), pixels_of(x), mean
+        self._space = torch.empty_like(self._x[parts_of(self._x, CHUNK)[0]])
         self.bias, self.weight = (torch.zeros_like(mean, dtype=torch.float64) for _ in range(2))
-        for part in _parts(self._x):
+        for part in parts_of(self._x, CHUNK):
             if out is not None:
-                before, after = _pixels(grad)[part], _pixels(out)[part]
+                before, after = pixels_of(grad)[part], pixels_of(out)[part]
                 torch.ops.aten.threshold_backward.grad_input(before, after, 0, grad_input=self._grad[part])
             self.bias += self._grad[part].sum(0)
             self.weight += self._deviation(part).mul_(self._grad[part]).sum(0)
@@ -265,27 +270,12 @@ class _NormGradient:
 
     def parts(self):
         """Yield slices of pixels and the clip's gradient there, [pixels, C], in memory that the next one takes."""
-        for part in _parts(self._x):
+        for part in parts_of(self._x, CHUNK):
             values = self._deviation(part)
             torch.addcmul(self._shift, values, self._slope, out=values)
             yield part, values.addcmul_(self._grad[part], self._factor)
 
 
-def _pixels(x):
-    """Return a clip in ``torch.channels_last_3d`` as [pixels, C], in the same memory."""
-    return x.movedim(1, -1).flatten(0, -2)
-
-
 def _empty_like(x):
     """Return an uninitialised clip of the same shape, in ``torch.channels_last_3d``."""
     return empty_frames(x, *x.movedim(1, -1).shape).movedim(-1, 1)
-
-
-def _step(pixels):
-    return max(1, CHUNK // pixels.shape[1])
-
-
-def _parts(pixels):
-    """Return slices of [pixels, C], each of about ``CHUNK`` elements."""
-    step = _step(pixels)
-    return [slice(start, start + step) for start in range(0, len(pixels), step)]

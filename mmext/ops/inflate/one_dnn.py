@@ -9,6 +9,8 @@ import weakref
 
 import torch
 
+from .memory import pixels_of
+
 __all__ = ['convolve', 'infer', 'multiply', 'runs_here']
 
 _PACKED = weakref.WeakKeyDictionary()  # not attributes: packed weights can be neither copied nor saved
@@ -92,7 +94,7 @@ class _Convolution(torch.autograd.Function):
 def _pointwise_gradients(grad, x, weight, wanted):
     """Return the gradients of a convolution of single pixels, which is a product of matrices."""
     found = [None, None, None]
-    pixels, out_pixels = (tensor.movedim(1, -1).flatten(0, -2) for tensor in (x, grad))
+    pixels, out_pixels = pixels_of(x), pixels_of(grad)
     if wanted[0]:
         found[0] = (out_pixels @ weight.flatten(1)).view(*x.shape[:1], *x.shape[2:], -1).movedim(-1, 1)
     if wanted[1]:

@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from torch.nn.modules.utils import _triple
 
 from . import one_dnn
 from .conv3d import InflatedConv3d
@@ -64,7 +65,3 @@ def _largest_in_time(frames):
     torch.maximum(behind, odd, out=behind)
     torch.maximum(even[:, 1:], before, out=even[:, 1:])
     return even
-
-
-def _triple(value):
-    return (value,) * 3 if isinstance(value, int) else tuple(value)
