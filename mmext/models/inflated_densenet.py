@@ -4,19 +4,17 @@ import torch
 from mmcv.cnn import build_norm_layer
 from torch import nn
 
-from mmext.ops.inflate.activation import activated_and_pooled
 from mmext.ops.inflate.conv3d import InflatedConv3d
 from mmext.registry import MODELS
 
-from .dense_block import DenseBlock, Transition
+from .dense_block import DenseBlock, DenseFeatures, Transition
 from .freezing import FreezableBackbone
-from .inflated_resnet import as_clip, first_if_single
+from .inflated_resnet import as_clip
 from .pretrained_2d import load_pretrained, mark_initialised
 
 __all__ = ['InflatedDenseNet']
 
-STEM = 4  # modules: convolution, norm, ReLU, pooling
-TIME_HALVINGS = 3  # in the transitions
+TRANSITIONS = 3
 # our keys for other names of the same network: torchvision's checkpoints before 2018, and mmpretrain's
 NAMES = (
     (r'^(.*denselayer\d+\.(?:norm|conv))\.(\d\.)', r'\1\2'),
@@ -55,7 +53,8 @@ class InflatedDenseNet(FreezableBackbone):
         norm_cfg (dict): Type of the norms. Default: ``dict(type='BN3d', requires_grad=True)``.
         norm_eval (bool): Keep every BatchNorm in eval mode while training. Default: False.
         with_cp (bool): Recompute each layer's activations in the backward pass. Default: False.
-        channels_last (bool, optional): Compute in ``torch.channels_last_3d``. Default: None, if the clip is on the CPU.
+        channels_last (bool, optional): Compute in ``torch.channels_last_3d``. Default: None, on the CPU in evaluation
+            mode.
         init_cfg (dict or list[dict], optional): mmengine initialisation. Default: None, that is Kaiming (normal, fan
             in, ReLU) for every convolution and 1 / 0 for every norm.
 
@@ -122,7 +121,7 @@ class InflatedDenseNet(FreezableBackbone):
         self.norm_eval = norm_eval
         self.channels_last = channels_last
 
-        self.features = nn.Sequential()
+        self.features = DenseFeatures(self.out_indices)
         self.features.conv0 = InflatedConv3d(
             in_channels, channels, (1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3), bias=False
         )
@@ -177,23 +176,25 @@ class InflatedDenseNet(FreezableBackbone):
         Raises:
             ValueError: If ``x`` is no clip, or leaves nothing after the pools.
         """
-        size = tuple(x.shape[2:])
-        x = as_clip(x, self.channels_last)
-        conv, norm, relu, pool, *_ = self.features
-        infers = isinstance(norm, nn.Identity) and not torch.is_grad_enabled()  # folded by mmext.fuse
-        x = activated_and_pooled(x, conv, norm, relu, pool)
-        outs = []
-        for name, part in list(self.features.named_children())[STEM:]:
-            if isinstance(part, Transition) and min(x.shape[2:]) < 2:
-                raise ValueError(
-                    f'a clip of {size[0]} frames of {size[1]} x {size[2]} pixels is {x.shape[2]} frames of '
-                    f'{x.shape[3]} x {x.shape[4]} before {name}, which halves all three; give at least '
-                    f'{2**TIME_HALVINGS} frames of 29 x 29 pixels'
-                )
-            x = part.infer(x) if infers and isinstance(part, Transition) else part(x)
-            if name.startswith('denseblock') and int(name[-1]) - 1 in self.out_indices and name != 'denseblock4':
-                outs.append(x)
-        return first_if_single((*outs, x) if 3 in self.out_indices else tuple(outs))
+        check_size(x, max(self.out_indices))
+        return self.features(as_clip(x, self.channels_last, self.training))
+
+
+@torch.fx.wrap  # sizes are not known while torch.fx traces
+def check_size(x, transitions):
+    """Raise unless a clip leaves something after so many transitions, each of which halves all three sizes."""
+    if x.ndim != 5 or torch.jit.is_tracing():
+        return  # as_clip refuses the one; the other's program takes clips of any size
+    size = sizes = tuple(x.shape[2:])
+    sizes = (sizes[0], *((length + 3) // 4 for length in sizes[1:]))  # the stem halves twice, rounded up
+    for number in range(1, transitions + 1):
+        if min(sizes) < 2:
+            raise ValueError(
+                f'a clip of {size[0]} frames of {size[1]} x {size[2]} pixels is {sizes[0]} frames of {sizes[1]} x '
+                f'{sizes[2]} before transition{number}, which halves all three; give at least {2**TRANSITIONS} frames '
+                'of 29 x 29 pixels'
+            )
+        sizes = tuple(length // 2 for length in sizes)
 
 
 class _Layer:

@@ -4,12 +4,11 @@ import torch
 from mmcv.cnn import build_norm_layer
 from torch import nn
 
-from mmext.ops.inflate.activation import activated, activated_and_pooled, has_hooks, normalised
 from mmext.ops.inflate.conv3d import InflatedConv3d
+from mmext.ops.inflate.layouts import to_channels_last
 from mmext.registry import MODELS
 
 from .pretrained_2d import load_pretrained, mark_initialised
-from .recompute import recompute
 from .resnet_skeleton import ResidualBlock, ResNetSkeleton
 
 __all__ = ['InflatedResNeXt', 'InflatedResNet']
@@ -18,23 +17,27 @@ BASIC = 18, 34  # depths of two 3x3 convolutions a block
 
 
 class InflatedBlock(ResidualBlock):
-    """A residual block of clips, whose norms, sum and ReLUs join convolutions or one another."""
+    """A residual block of clips with one ReLU module per use: ``relu1`` and following, and ``relu`` at the end.
 
-    def forward(self, x):
-        """Run the block: [N, in_channels, T, H, W] -> [N, out_channels, T', H', W']."""
-        if self.with_cp and x.requires_grad:
-            return recompute(self._run, x, [self])
-        return self._run(x)
+    A hook on a ReLU sees one place of the network; that on ``relu`` the block's output.
 
-    def _run(self, x):
-        *layers, last = ([getattr(self, name) for name in names] for names in self.layer_names)
-        shortcut = x if self.downsample is None else self._shortcut(x)
-        for conv, norm in layers:
-            x = activated(x, conv, norm, self.relu)
-        return activated(x, *last, self.relu, shortcut)
+    Args:
+        *args: Those of :class:`~mmext.models.resnet_skeleton.ResidualBlock`.
+        **kwargs: As ``*args``.
+    """
 
-    def _shortcut(self, x):
-        return self.downsample(x) if has_hooks(self.downsample) else normalised(x, *self.downsample)
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        for number in range(1, len(self.layer_names)):
+            self.add_module(f'relu{number}', nn.ReLU(inplace=True))
+
+    def _branch_and_shortcut(self, x):
+        out = x
+        for number, (conv, norm) in enumerate(self.layer_names, 1):
+            out = getattr(self, norm)(getattr(self, conv)(out))
+            if number < len(self.layer_names):
+                out = getattr(self, f'relu{number}')(out)
+        return out + (x if self.downsample is None else self.downsample(x))
 
 
 @MODELS.register_module()
@@ -56,7 +59,8 @@ class InflatedResNet(ResNetSkeleton):
             inflated. Default: True.
         temporal_strides (Sequence[int]): Stride of each stage along time, in frames. Default: (1, 2, 2, 2).
         pool_temporal_stride (int): Stride of the stem's pooling along time, in frames. Default: 2.
-        channels_last (bool, optional): Compute in ``torch.channels_last_3d``. Default: None, if the clip is on the CPU.
+        channels_last (bool, optional): Compute in ``torch.channels_last_3d``. Default: None, on the CPU in evaluation
+            mode.
         **kwargs: The options of :class:`~mmext.models.resnet_skeleton.ResNetSkeleton`: in_channels, stem_channels,
             base_channels, expansion (4; 1 for 18 and 34), num_stages, strides and dilations (of the picture),
             out_indices (default: the last stage), style, frozen_stages, norm_cfg (default BN3d), norm_eval, with_cp,
@@ -173,10 +177,6 @@ class InflatedResNet(ResNetSkeleton):
             in_channels, out_channels, kernel, stride, padding, dilation=dilation, groups=groups, bias=False
         )
 
-    def run_stem(self, x):
-        """[N, in_channels, T, H, W] -> [N, stem_channels, T', H', W']."""
-        return activated_and_pooled(x, *(getattr(self, name) for name in self.stem_names))
-
     def init_weights(self):
         """Load ``pretrained``, inflated where it is of the 2D network; without it, initialise as ``init_cfg`` says."""
         if self.pretrained is None:
@@ -197,7 +197,7 @@ class InflatedResNet(ResNetSkeleton):
         Raises:
             ValueError: If ``x`` is no clip.
         """
-        return first_if_single(super().forward(as_clip(x, self.channels_last)))
+        return first_if_single(super().forward(as_clip(x, self.channels_last, self.training)))
 
 
 @MODELS.register_module()
@@ -234,13 +234,28 @@ class InflatedResNeXt(InflatedResNet):
         return channels * self.groups * self.width_per_group // 64
 
 
-def as_clip(x, channels_last):
-    """Check that a tensor is a clip, and lay it out as the network computes: ``channels_last_3d`` where asked for."""
+@torch.fx.wrap  # sizes and device are not known while torch.fx traces
+def as_clip(x, channels_last, training):
+    """Check that a tensor is a clip, and lay it out as the network computes.
+
+    Args:
+        x (Tensor): [N, C, T, H, W].
+        channels_last (bool, optional): Whether in ``torch.channels_last_3d``; None, on the CPU in evaluation mode, in
+            which that is faster. PyTorch's batch normalisation adds up the statistics of a training step in that layout
+            less precisely.
+        training (bool): Whether the network is in training mode.
+
+    Returns:
+        Tensor: The clip.
+
+    Raises:
+        ValueError: If ``x`` has other than 5 dimensions.
+    """
     if x.ndim != 5:
         raise ValueError(f'a clip has the shape [N, C, T, H, W], but the input has {list(x.shape)}')
-    if x.device.type == 'cpu' if channels_last is None else channels_last:
-        return x.contiguous(memory_format=torch.channels_last_3d)
-    return x
+    if channels_last is None:
+        channels_last = x.device.type == 'cpu' and not training
+    return to_channels_last(x) if channels_last else x
 
 
 def first_if_single(outs):
