@@ -305,7 +305,7 @@ def test_targets_of_inflated_networks_are_of_whole_clips():
         lines = targets({'inflated_cpu': result, 'inflated_cuda': result}).splitlines()
         lines = [line for line in lines if 'inflated ResNet-50' in line or 'likewise, training step' in line]
         reached = [line.split('|')[3:5] for line in lines]
-        values = ['batch 1: 3.00', 'batch 1: 2.00', 'batch 1: 2.00', 'batch 1: 2.00'] if found else [''] * 4
+        values = ['batch 1: 3.00', *['batch 1: 2.00'] * 4] if found else [''] * 5
         assert [cell.strip() for cell, _ in reached] == values
         assert all(('not measured' in cell) != found for _, cell in reached)
 

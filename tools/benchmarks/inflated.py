@@ -16,10 +16,12 @@ from pathlib import Path
 
 import measuring
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import mmext
 from mmext.models import InflatedDenseNet, InflatedResNet
+from mmext.ops.inflate import InflatedConv3d
 
 STRAIGHT, OURS, OURS_LAST, FUSED = 'straightforward', 'mmext', 'mmext, channels_last_3d', 'mmext, fused'
 THEIRS = 'mmaction2'
@@ -74,6 +76,32 @@ def mmaction_resnet(state_dict, width):
     return network
 
 
+class PlainConv3d(nn.Conv3d):
+    """``nn.Conv3d``, the first and last frame repeated where the published DenseNets do so."""
+
+    repeats = False
+
+    def forward(self, x):
+        """[N, C, T, H, W] -> [N, C', T', H', W']."""
+        if not self.repeats:
+            return super().forward(x)
+        frames, *padding = self.padding
+        x = F.pad(x, (0, 0, 0, 0, frames, frames), mode='replicate')
+        return F.conv3d(x, self.weight, self.bias, self.stride, (0, *padding), self.dilation, self.groups)
+
+
+def straightforward(network):
+    """Put ``nn.Conv3d`` in the place of every convolution of a network."""
+    for parent in list(network.modules()):
+        for name, conv in list(parent.named_children()):
+            if isinstance(conv, InflatedConv3d):
+                sizes = conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.bias is not None
+                plain = PlainConv3d(conv.in_channels, conv.out_channels, *sizes)
+                plain.repeats = conv.temporal_padding_mode == 'replicate'
+                setattr(parent, name, plain)
+    return network
+
+
 def build(name, training, args):
     """Return the network's forms by name, all with the same weights."""
     torch.manual_seed(0)
@@ -81,7 +109,7 @@ def build(name, training, args):
     if args.narrow:
         options = dict(stem_channels=8, base_channels=8) if name.startswith('R') else dict(growth=4, stem_channels=8)
     make = NETWORKS[name]
-    straight = make(channels_last=False, **options)
+    straight = straightforward(make(channels_last=False, **options))
     for module in straight.modules():
         if isinstance(module, nn.BatchNorm3d):
             module.weight.data.fill_(0.5)  # also the last of a block, zero at first

@@ -92,7 +92,7 @@ def _frame_by_frame(x, weight, bias, stride, padding, dilation, groups):
     x = x[:, :, :: stride[0]] if stride[0] > 1 else x
     images = x.transpose(1, 2).flatten(0, 1)
     out = F.conv2d(images, weight, bias, stride[1:], padding, dilation, groups)
-    return out.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+    return in_layout_of(out.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2), x)
 
 
 def _is_small(x):
@@ -128,5 +128,5 @@ def _in_low_precision(x):
 
 def _with_repeated_ends(x, count):
     """Put the first frame ``count`` times before a clip and the last behind it; its layout stays."""
-    first, last = (x[:, :, place].expand(-1, -1, count, -1, -1) for place in (slice(1), slice(-1, None)))
-    return torch.cat((first, x, last), 2)
+    # not expanded, which would give torch.cat no layout to keep
+    return torch.cat([x[:, :, :1]] * count + [x] + [x[:, :, -1:]] * count, 2)
