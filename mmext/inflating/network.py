@@ -5,6 +5,7 @@ import difflib
 
 from torch import fx, nn
 
+from .checking import check
 from .probing import record_shapes
 from .rewriting import Rewriter
 from .rules import Rules
@@ -80,6 +81,8 @@ def inflate(model, rules=None, image_size=224):
     record_shapes(network, image_size, model)
     rewriter = Rewriter(network, rules)
     rewriter.run()
+    if not rewriter.problems:
+        check(network, rewriter, image_size, model)
     kind = type(model).__name__
     if rewriter.problems:
         places = '\n'.join(f'  {problem}' for problem in rewriter.problems.values())

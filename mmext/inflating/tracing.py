@@ -46,17 +46,25 @@ class Tracer(fx.Tracer):
 
     def to_bool(self, obj):
         """Decide a condition on shapes as images of ``image_size`` do; the network checks it when it runs."""
+        value = self._of_shapes(obj)
+        if value is None:
+            return super().to_bool(obj)
+        self.create_proxy('call_function', runtime.same_branch, (obj, bool(value)), {})
+        return bool(value)
+
+    def iter(self, obj):
+        """Go through sizes one by one, such as those of ``height, width = x.shape[-2:]``."""
+        value = self._of_shapes(obj)
+        return iter([obj[index] for index in range(len(value))]) if isinstance(value, tuple) else super().iter(obj)
+
+    def _of_shapes(self, proxy):
         if self._probe is None:
             self._probe = Probe(self.root, self.image_size)
         self._probing = True
         try:
-            value = self._probe.condition(obj.node)
+            return self._probe.of_shapes(proxy.node)
         finally:
             self._probing = False
-        if value is None:
-            return super().to_bool(obj)
-        self.create_proxy('call_function', runtime.same_branch, (obj, value), {})
-        return value
 
     def call_module(self, m, forward, args, kwargs):
         """Trace a call, and remember the innermost module that cannot be traced."""
