@@ -8,9 +8,44 @@ from torch import fx
 from .layouts import Layout, layouts_in
 from .probing import devices, images, shapes
 
-__all__ = ['check']
+__all__ = ['check', 'check_tracing']
 
 UNINITIALISED = ('empty_like',)
+
+
+def check_tracing(network, image_size, model):
+    """Raise if the traced network does not compute what the network itself does.
+
+    Tracing runs the network's Python code once. What that code does to tensors without PyTorch's functions (such as
+    ``y = x; y += 1``, which changes ``x`` as well), or by other conditions than the traced ones, is lost.
+
+    Args:
+        network (fx.GraphModule): The traced network.
+        image_size (int or tuple): As of :func:`mmext.inflate`.
+        model (nn.Module): What was traced.
+
+    Raises:
+        ValueError: If the results differ.
+    """
+    zeros = images(model, image_size, network.graph)
+    if zeros.is_meta:
+        return
+    example = torch.rand(zeros.shape).to(zeros)
+
+    def run(module):
+        with torch.no_grad(), torch.random.fork_rng(devices(network)):
+            torch.manual_seed(0)
+            return _flat(copy.deepcopy(module)(example.clone()))
+
+    expected = run(model)
+    found = run(network)
+    same = len(found) == len(expected) and all(_alike(*pair) and _equal(*pair) for pair in zip(found, expected))
+    if not same and all(_equal(*pair) for pair in zip(run(model), expected)):  # the same each time, but not this
+        raise ValueError(
+            f'{type(model).__name__} gives something else when it is traced by torch.fx, which sees no hooks, and no '
+            'tensor changed by y = x; y += 1; remove the hooks and write x = x + 1, or put what does this into a module '
+            "of its own and give that one the rule 'frames'"
+        )
 
 
 def check(network, rewriter, image_size, model):
@@ -126,6 +161,15 @@ class _Checker:
         return not _equal(*runs)
 
 
+def _flat(value):
+    """Return the tensors in nested sequences and dicts."""
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    if isinstance(value, (tuple, list)):
+        return [tensor for item in value for tensor in _flat(item)]
+    return [value] if isinstance(value, torch.Tensor) else []
+
+
 def _mapped(function, value):
     if isinstance(value, torch.Tensor):
         return function(value)
@@ -182,7 +226,7 @@ def _alike(found, expected):
 
 def _equal(found, expected):
     if isinstance(expected, torch.Tensor):
-        if not expected.is_floating_point():
+        if found.shape != expected.shape or not expected.is_floating_point():
             return torch.equal(found, expected)
         finite = expected[expected.isfinite()].abs()
         # 7e-5 of the largest value in float32

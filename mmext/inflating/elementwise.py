@@ -1,7 +1,5 @@
 """Functions that work on every element by itself, and those that put tensors together."""
 
-import operator
-
 import torch
 from torch import fx
 
@@ -9,27 +7,12 @@ from . import runtime
 from .arguments import Refused, bind
 from .layouts import Layout
 
-__all__ = ['concatenate', 'convert', 'elementwise', 'keep', 'writes_in_place']
-
-NOT_IN_PLACE = {
-    operator.iadd: operator.add,
-    operator.imul: operator.mul,
-    operator.isub: operator.sub,
-    operator.itruediv: operator.truediv,
-    operator.ifloordiv: operator.floordiv,
-    operator.ipow: operator.pow,
-}
+__all__ = ['concatenate', 'convert', 'elementwise', 'keep']
 
 
 def keep(rewriter, node):
     """Ask a clip's tensor what would be asked of the frame's."""
     rewriter.keep(node)
-
-
-def writes_in_place(node):
-    """Say whether a function is one that writes into its first argument: a name with _ at its end, or an operator."""
-    name = node.target if isinstance(node.target, str) else getattr(node.target, '__name__', '')
-    return node.target in NOT_IN_PLACE or (name.endswith('_') and not name.endswith('__'))
 
 
 def _target(rewriter, tensors):
@@ -59,12 +42,10 @@ def elementwise(rewriter, node):
             raise Refused('adds axes in front of time')
         else:
             aligned[tensor] = rewriter.at(tensor, time)
-    result = _again(rewriter, node, aligned)
-    if writes_in_place(node) and rewriter.layout(node.args[0]) is None:
-        if node.target not in NOT_IN_PLACE:
-            raise Refused('writes clips in place into a tensor without time; use the function without _')
-        result.target = NOT_IN_PLACE[node.target]  # what has no time cannot grow by it
-    rewriter.put(node, result, target)
+    name = node.target if node.op == 'call_method' else getattr(node.target, '__name__', '')
+    if name.endswith('_') and not name.endswith('__') and rewriter.layout(node.args[0]) is None:
+        raise Refused('writes clips in place into a tensor without time; use the function without _')
+    rewriter.put(node, _again(rewriter, node, aligned), target)
 
 
 def convert(rewriter, node):

@@ -15,14 +15,15 @@ __all__ = ['OVER_FRAMES', 'function_name', 'handler_of', 'shown']
 ELEMENTWISE = """
     __add__ __mul__ abs add addcmul alpha_dropout bernoulli celu clamp clamp_max clamp_min clip clone
     contiguous cos detach div dropout elu empty_like eq erf exp expand_as floordiv full_like
-    ge gelu gt hardshrink hardsigmoid hardswish hardtanh iadd imul isub itruediv le leaky_relu lerp log
+    ge gelu gt hardshrink hardsigmoid hardswish hardtanh le leaky_relu lerp log
     logsigmoid lt masked_fill maximum minimum mish mul multiply ne neg ones_like pow rand_like randn_like reciprocal
     relu relu6 requires_grad_ rrelu rsqrt rsub selu sigmoid sign silu sin softplus softshrink softsign sqrt square
     sub subtract tanh tanhshrink threshold true_divide truediv where zeros_like
 """
 PER_FRAME = """
-    affine_grid channel_shuffle conv2d conv_transpose2d grid_sample interpolate lp_pool2d max_pool2d pad
-    pixel_shuffle pixel_unshuffle unfold upsample upsample_bilinear upsample_nearest
+    affine_grid channel_shuffle conv2d conv_transpose2d grid_sample interpolate lp_pool2d max_pool2d
+    max_pool2d_with_indices pad
+    pixel_shuffle pixel_unshuffle unfold
 """
 ALONG = """
     chunk cumsum flip glu log_softmax normalize roll softmax softmin split
@@ -31,11 +32,12 @@ CONVERTING = """
     bfloat16 cpu cuda double float half to type type_as
 """
 REDUCING = """
-    amax amin argmax logsumexp max mean min std sum var
+    amax amin argmax argmin logsumexp max mean min prod std sum var
 """
 HANDLERS = {
     'adaptive_avg_pool2d': pictures.adaptive_pool,
     'adaptive_max_pool2d': pictures.adaptive_pool,
+    'adaptive_max_pool2d_with_indices': pictures.adaptive_indices,
     'avg_pool2d': pictures.average_pool,
     'batch_norm': pictures.channels,
     'group_norm': pictures.channels,

@@ -5,7 +5,7 @@ import difflib
 
 from torch import fx, nn
 
-from .checking import check
+from .checking import check, check_tracing
 from .probing import record_shapes
 from .rewriting import Rewriter
 from .rules import Rules
@@ -79,6 +79,7 @@ def inflate(model, rules=None, image_size=224):
     model = copy.deepcopy(model)
     network = trace(model, rules, image_size)
     record_shapes(network, image_size, model)
+    check_tracing(network, image_size, model)
     rewriter = Rewriter(network, rules)
     rewriter.run()
     if not rewriter.problems:

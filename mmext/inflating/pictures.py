@@ -7,7 +7,16 @@ from .arguments import Refused, bind, example
 from .layouts import IMAGE
 from .runtime import picture_size
 
-__all__ = ['adaptive_pool', 'average_pool', 'channel_dropout', 'channels', 'is_whole', 'last_axes', 'per_frame']
+__all__ = [
+    'adaptive_indices',
+    'adaptive_pool',
+    'average_pool',
+    'channel_dropout',
+    'channels',
+    'is_whole',
+    'last_axes',
+    'per_frame',
+]
 
 
 def per_frame(rewriter, node):
@@ -25,11 +34,16 @@ def adaptive_pool(rewriter, node):
     if isinstance(size, int):
         size = (size, size)
     if isinstance(size, (tuple, list)):
-        size = (1, *(size if len(size) == 2 else size * 2))
+        size = rewriter.new((1, *(size if len(size) == 2 else size * 2)))
     else:
         size = rewriter.call(picture_size, rewriter.new(size))
-    pooled = rewriter.call(pool, rewriter.at(x, 2), rewriter.new(size))
+    pooled = rewriter.call(pool, rewriter.at(x, 2), size)
     rewriter.put(node, rewriter.call('squeeze', pooled, 2), None)
+
+
+def adaptive_indices(rewriter, node):
+    """Refuse indices of maxima, which would count through all frames."""
+    raise Refused('is called with return_indices=True, which has no 3D form; leave return_indices out')
 
 
 def average_pool(rewriter, node):

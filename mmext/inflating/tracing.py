@@ -12,12 +12,21 @@ from .probing import Probe
 __all__ = ['Tracer', 'trace']
 
 
-class _Proxy(fx.Proxy):
+class _Sized:
     """A value that knows how many sizes it holds: ``len(x.shape)``, ``tuple(x.shape[-2:])``."""
 
     def __len__(self):
         value = self.tracer.of_shapes(self)
         return len(value) if isinstance(value, tuple) else super().__len__()
+
+
+class _Attribute(_Sized, fx.proxy.Attribute):
+    pass
+
+
+class _Proxy(_Sized, fx.Proxy):
+    def __getattr__(self, name):
+        return _Attribute(self, name)
 
 
 class Tracer(fx.Tracer):
