@@ -13,39 +13,49 @@ __all__ = ['check', 'check_tracing']
 UNINITIALISED = ('empty_like',)
 
 
-def check_tracing(network, image_size, model):
+def check_tracing(network, rewriter, image_size, model):
     """Raise if the traced network does not compute what the network itself does.
 
     Tracing runs the network's Python code once. What that code does to tensors without PyTorch's functions (such as
-    ``y = x; y += 1``, which changes ``x`` as well), or by other conditions than the traced ones, is lost.
+    ``y = x; y += 1``, which changes ``x`` as well), or by other conditions than the traced ones, is lost; and a layer
+    that is replaced by its 3D form loses its hooks.
 
     Args:
         network (fx.GraphModule): The traced network.
+        rewriter (Rewriter): What has rewritten it.
         image_size (int or tuple): As of :func:`mmext.inflate`.
         model (nn.Module): What was traced.
 
     Raises:
         ValueError: If the results differ.
     """
-    zeros = images(model, image_size, network.graph)
-    if zeros.is_meta:
+    example = _random_images(network, image_size, model)
+    if example.is_meta:
         return
-    example = torch.rand(zeros.shape).to(zeros)
+    bare = copy.deepcopy(network)
+    for name in rewriter.inflated:
+        layer = bare.get_submodule(name)
+        layer._forward_hooks.clear()
+        layer._forward_pre_hooks.clear()
 
     def run(module):
         with torch.no_grad(), torch.random.fork_rng(devices(network)):
             torch.manual_seed(0)
             return _flat(copy.deepcopy(module)(example.clone()))
 
-    expected = run(model)
-    found = run(network)
+    expected, found = run(model), run(bare)
     same = len(found) == len(expected) and all(_alike(*pair) and _equal(*pair) for pair in zip(found, expected))
     if not same and all(_equal(*pair) for pair in zip(run(model), expected)):  # the same each time, but not this
         raise ValueError(
-            f'{type(model).__name__} gives something else when it is traced by torch.fx, which sees no hooks, and no '
-            'tensor changed by y = x; y += 1; remove the hooks and write x = x + 1, or put what does this into a module '
-            "of its own and give that one the rule 'frames'"
+            f'{type(model).__name__} gives something else when it is traced by torch.fx, which sees neither hooks nor '
+            'tensors changed by y = x; y += 1; remove the hooks and write y = x + 1, or put what does this into a '
+            "module of its own and give that one the rule 'frames'"
         )
+
+
+def _random_images(network, image_size, model):
+    zeros = images(model, image_size, network.graph)
+    return zeros if zeros.is_meta else torch.rand(zeros.shape, generator=torch.Generator().manual_seed(0)).to(zeros)
 
 
 def check(network, rewriter, image_size, model):
@@ -61,11 +71,10 @@ def check(network, rewriter, image_size, model):
         image_size (int or tuple): As of :func:`mmext.inflate`.
         model (nn.Module): What was traced.
     """
-    zeros = images(model, image_size, network.graph)
-    if zeros.is_meta:
-        return
-    with torch.no_grad(), torch.random.fork_rng(devices(network)):
-        _Checker(network, rewriter, torch.rand(zeros.shape).to(zeros)).run()
+    example = _random_images(network, image_size, model)
+    if not example.is_meta:
+        with torch.no_grad(), torch.random.fork_rng(devices(network)):
+            _Checker(network, rewriter, example).run()
 
 
 class _Checker:

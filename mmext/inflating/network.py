@@ -76,13 +76,19 @@ def inflate(model, rules=None, image_size=224):
     names = dict(model.named_modules())
     for name, module in names.items():
         rules.of_module(name, module)  # mistakes in rules are no mistakes of tracing
-    model = copy.deepcopy(model)
+    try:
+        model = copy.deepcopy(model)
+    except RuntimeError as error:  # weights that are computed from others
+        raise ValueError(
+            f'{type(model).__name__} cannot be copied ({str(error).partition(".")[0]}); make weight normalisation or '
+            'pruning permanent first (torch.nn.utils.remove_weight_norm, torch.nn.utils.prune.remove)'
+        ) from error
     network = trace(model, rules, image_size)
     record_shapes(network, image_size, model)
-    check_tracing(network, image_size, model)
     rewriter = Rewriter(network, rules)
     rewriter.run()
     if not rewriter.problems:
+        check_tracing(network, rewriter, image_size, model)
         check(network, rewriter, image_size, model)
     kind = type(model).__name__
     if rewriter.problems:

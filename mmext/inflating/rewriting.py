@@ -27,6 +27,7 @@ class Rewriter:
     Attributes:
         graph (fx.Graph): The new graph.
         replaced (dict[str, nn.Module]): New modules by name.
+        inflated (set[str]): Names of the layers that got a 3D form.
         problems (dict[str, str]): What cannot be inflated, in words, by place.
         written (dict[fx.Node, list[fx.Node]]): What stands in the new graph for each function that sees time.
         on_frames (set[fx.Node]): Nodes that run as they are on every frame.
@@ -37,6 +38,7 @@ class Rewriter:
         self.rules = rules
         self.graph = fx.Graph()
         self.replaced = {}
+        self.inflated = set()
         self.problems = {}
         self.written = {}
         self.on_frames = set()
@@ -265,6 +267,8 @@ class Rewriter:
                 self.replaced[node.target] = inflated_layer(module, kind, options)
             except (TypeError, ValueError) as error:
                 raise ValueError(f'{node.target!r} ({type(module).__name__}): {error}') from error
+            if type(self.replaced[node.target]) is not type(module):
+                self.inflated.add(node.target)
         if picture or kind == 'channel':
             layout = IMAGE if picture else layout.at(min(2, layout.rank))
         elif kind in ('linear', 'last'):
