@@ -3,7 +3,7 @@
 from . import runtime
 from .arguments import Refused, bind, integers
 from .elementwise import inserted
-from .layouts import Layout
+from .layouts import Layout, reshaped
 
 __all__ = [
     'COMPUTED',
@@ -125,15 +125,9 @@ def reshape(rewriter, node):
         raise Refused('gives a shape without the batch as its first axis')
     shape = rewriter.new(tuple(shape) if isinstance(shape, (tuple, list)) else (shape,))
     new = rewriter.call(runtime.reshape_frames, rewriter.new(x), layout.time, shape)
-    frame = ['N', *'?' * (len(after) - 1)]
-    if len(after) > 2 and before[-2:] == after[-2:] and layout.frame[-2:] == ('H', 'W'):
-        frame[-2:] = 'H', 'W'
-    if before == after:
-        frame = layout.frame
-    elif len(after) == 4:
+    frame = list(reshaped(layout.frame, before, after))
+    if len(after) == 4 and '?' in frame[1]:
         frame[1] = 'C'
-    elif len(after) < len(before) and after[-1] == before[-2] * before[-1] and layout.frame[-2:] == ('H', 'W'):
-        frame[-1] = 'HW'
     rewriter.put(node, new, Layout(tuple(frame), 1))
 
 

@@ -50,17 +50,19 @@ def average_pool(rewriter, node):
     """Pool every frame; over time as well where the window is all of the map."""
     call = bind(node, known=('kernel_size', 'padding'), passed=AVERAGE)
     rewriter.per_frame(node)
-    shapes = rewriter.shape(call.tensor), rewriter.shape(node)
-    if is_whole(example(call['kernel_size']), example(call['padding']), *shapes):
+    kernel_size, shape = example(call['kernel_size']), rewriter.shape(call.tensor)
+    computed = kernel_size != call['kernel_size']  # from the map's own size, which may be one pixel
+    if is_whole(kernel_size, example(call['padding']), shape, rewriter.shape(node), least=1 if computed else 2):
         rewriter.pool_over_time(node)
 
 
 AVERAGE = ('stride', 'ceil_mode', 'count_include_pad', 'divisor_override')
 
 
-def is_whole(kernel_size, padding, shape, result):
-    """Say whether the only window of an average pooling is all of a map larger than one pixel."""
-    return _pair(kernel_size) == shape[-2:] != (1, 1) and result[-2:] == (1, 1) and _pair(padding) == (0, 0)
+def is_whole(kernel_size, padding, shape, result, least=2):
+    """Say whether the only window of an average pooling is all of a map of at least so many pixels."""
+    whole = _pair(kernel_size) == shape[-2:] and shape[-2] * shape[-1] >= least
+    return whole and result[-2:] == (1, 1) and _pair(padding) == (0, 0)
 
 
 def _pair(value):

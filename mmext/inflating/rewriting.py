@@ -184,7 +184,7 @@ class Rewriter:
             what = f'{shown(node)} in {module!r}' if module else f'{shown(node)} in the forward of the network'
             rule = f"{module!r}: 'frames'" if module else f"{shown(node)}: 'frames'"
             place = what
-        self.problems.setdefault(place, f'{what} {why}; add rules={{{rule}}}')
+        self.problems.setdefault(place, f'{what} {why}; {"or " * (";" in why)}add rules={{{rule}}}')
         if node in self._new:
             return
         given = next((layout for clip in self.clips_in(node) for layout in layouts_in(self.layout(clip))), IMAGE)
