@@ -210,6 +210,14 @@ def test_nothing_is_computed_on_the_meta_device():
     assert network(torch.empty(1, 4, 2, 6, 5, device='meta')).shape == (1, 8, 2, 4, 3)
 
 
+def test_rounding_is_no_difference():
+    network = inflated(lambda x: F.layer_norm(x, (5,)).mean(-1))  # nothing but rounding
+    assert network(torch.rand(1, 4, 2, 6, 5)).abs().max() < 1e-6
+    net = nn.Sequential(nn.Conv2d(4, 8, 3), nn.ReLU()).to(torch.bfloat16)
+    clip = torch.rand(1, 4, 2, 6, 5, dtype=torch.bfloat16)
+    assert mmext.inflate(net, image_size=SIZE)(clip).dtype == torch.bfloat16
+
+
 def test_the_random_state_is_kept():
     before = torch.random.get_rng_state()
     inflated(lambda x: F.dropout(x).bernoulli(0.5))

@@ -73,8 +73,18 @@ def test_every_frame(spelling):
     if found.ndim == 5 and found.shape[time] != FRAMES:
         time = 1
     assert_same(found, torch.stack(expected, time))
-    part = clip[:1] if 'squeeze(' not in spelling else clip[:, :, :1]  # a single clip, a single frame
-    assert_same(network(part.clone()), torch.stack(pictures(spelling, part), time))
+    parts = [clip[:, :, :1]]  # a single frame, a single clip, images of another size
+    if 'squeeze(' not in spelling:
+        parts.append(clip[:1])
+    other = torch.randn(2, 8, 2, 12, 7)
+    try:
+        pictures(spelling, other)
+    except RuntimeError:  # the 2D network takes images of one size only
+        pass
+    else:
+        parts.append(other)
+    for part in parts:
+        assert_same(network(part.clone()), torch.stack(pictures(spelling, part), time))
 
 
 @pytest.mark.parametrize(
