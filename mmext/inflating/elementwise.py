@@ -1,21 +1,13 @@
 """Functions that work on every element by itself, and those that put tensors together."""
 
-import operator
-
+import torch
 from torch import fx
 
 from . import runtime
-from .arguments import arguments
+from .arguments import Refused, bind
 from .layouts import Layout
 
-__all__ = ['concatenate', 'elementwise', 'keep']
-
-NOT_IN_PLACE = {
-    operator.iadd: operator.add,
-    operator.imul: operator.mul,
-    operator.isub: operator.sub,
-    operator.itruediv: operator.truediv,
-}
+__all__ = ['concatenate', 'convert', 'elementwise', 'keep']
 
 
 def keep(rewriter, node):
@@ -34,10 +26,11 @@ def _target(rewriter, tensors):
 def elementwise(rewriter, node):
     """Rewrite an element-wise function: axes are aligned as broadcasting does, from the last one on."""
     tensors = [source for source in node.all_input_nodes if rewriter.shape(source) is not None]
-    target = _target(rewriter, tensors)
+    target = _target(rewriter, tensors) if tensors else None
     if target is None or any(isinstance(rewriter.layout(source), tuple) for source in node.all_input_nodes):
-        rewriter.problem(node, 'puts together tensors with and without time in a way that is not known')
-        return
+        raise Refused('puts together tensors with and without time in a way that is not known')
+    if rewriter.shape(node) is None or len(rewriter.shape(node)) != target.rank:
+        raise Refused('does not give one value for each element')
     aligned = {}
     for tensor in tensors:
         time = target.time - (target.rank - len(rewriter.shape(tensor)))
@@ -46,32 +39,45 @@ def elementwise(rewriter, node):
             # such as a scale [C, 1, 1] of [N, C, T, H, W]
             aligned[tensor] = rewriter.call('unsqueeze', new, time) if time > 0 else new
         elif time < 0:
-            rewriter.problem(node, 'adds axes in front of time')
-            return
+            raise Refused('adds axes in front of time')
         else:
             aligned[tensor] = rewriter.at(tensor, time)
+    name = node.target if node.op == 'call_method' else getattr(node.target, '__name__', '')
+    if name.endswith('_') and not name.endswith('__') and rewriter.layout(node.args[0]) is None:
+        raise Refused('writes clips in place into a tensor without time; use the function without _')
+    rewriter.put(node, _again(rewriter, node, aligned), target)
 
-    def new(source):
-        return aligned[source] if source in aligned else rewriter.new(source)
 
-    result = rewriter.again(node, fx.map_arg(node.args, new), fx.map_arg(node.kwargs, new))
-    if node.target in NOT_IN_PLACE and rewriter.layout(node.args[0]) is None:
-        result.target = NOT_IN_PLACE[node.target]  # what has no time cannot grow by it
-    rewriter.put(node, result, target)
+def convert(rewriter, node):
+    """Rewrite a conversion, ``x.to(...)`` and its kin: the result has the axes of its first argument."""
+    if isinstance(rewriter.layout(node.args[0]), tuple):
+        raise Refused('converts several tensors at once')
+    rewriter.put(node, _again(rewriter, node, {}), rewriter.layout(node.args[0]))
+
+
+def _again(rewriter, node, aligned):
+    """Call a node's function again, on aligned tensors."""
+
+    def new(value):
+        return fx.map_arg(value, lambda source: aligned.get(source, rewriter.new(source)))
+
+    def memory_format(value):
+        return torch.channels_last_3d if value is torch.channels_last else value
+
+    args = [memory_format(value) for value in new(node.args)]
+    return rewriter.again(node, args, {name: memory_format(value) for name, value in new(node.kwargs).items()})
 
 
 def concatenate(rewriter, node):
     """Rewrite ``torch.cat`` or ``torch.stack``: what has no time is repeated."""
-    tensors, dim = arguments(node, 'tensors', 'dim')
-    dim = 0 if dim is None else dim
+    call = bind(node, known=('dim',))
+    tensors, dim = call.tensor, call['dim']
     if not isinstance(tensors, (tuple, list)) or not isinstance(dim, int):
-        rewriter.problem(node, 'gets its tensors or its axis from a computation')
-        return
+        raise Refused('gets its tensors or its axis from a computation')
     first = next((tensor for tensor in tensors if isinstance(rewriter.layout(tensor), Layout)), None)
     target = None if first is None else _target(rewriter, tensors)
     if target is None:
-        rewriter.problem(node, 'puts together what has no time axis')
-        return
+        raise Refused('puts together what has no time axis')
     length = None
     parts = []
     for tensor in tensors:

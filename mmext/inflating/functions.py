@@ -7,44 +7,51 @@ import torch
 import torch.nn.functional as F
 
 from . import axes, indexing, pictures, reductions
-from .elementwise import concatenate, elementwise, keep
+from .elementwise import concatenate, convert, elementwise, keep
 
-__all__ = ['handler_of', 'shown']
+__all__ = ['OVER_FRAMES', 'function_name', 'handler_of', 'shown']
 
 # names in functions of torch, torch.nn.functional and operator, and of methods; also with a _ at the end
 ELEMENTWISE = """
-    __add__ __mul__ abs add addcmul alpha_dropout bernoulli bfloat16 celu clamp clamp_max clamp_min clip clone
-    contiguous cos cpu cuda detach div double dropout elu empty_like eq erf exp expand_as float floordiv full_like
-    ge gelu gt half hardshrink hardsigmoid hardswish hardtanh iadd imul isub itruediv le leaky_relu lerp log
+    __add__ __mul__ abs add addcmul alpha_dropout bernoulli celu clamp clamp_max clamp_min clip clone
+    contiguous cos detach div dropout elu empty_like eq erf exp expand_as floordiv full_like
+    ge gelu gt hardshrink hardsigmoid hardswish hardtanh le leaky_relu lerp log
     logsigmoid lt masked_fill maximum minimum mish mul multiply ne neg ones_like pow rand_like randn_like reciprocal
     relu relu6 requires_grad_ rrelu rsqrt rsub selu sigmoid sign silu sin softplus softshrink softsign sqrt square
-    sub subtract tanh tanhshrink threshold to true_divide truediv type type_as where zeros_like
+    sub subtract tanh tanhshrink threshold true_divide truediv where zeros_like
 """
 PER_FRAME = """
-    affine_grid channel_shuffle conv2d conv_transpose2d grid_sample interpolate lp_pool2d max_pool2d pad
-    pixel_shuffle pixel_unshuffle unfold upsample upsample_bilinear upsample_nearest
+    affine_grid channel_shuffle conv2d conv_transpose2d grid_sample interpolate lp_pool2d max_pool2d
+    max_pool2d_with_indices pad
+    pixel_shuffle pixel_unshuffle unfold
 """
 ALONG = """
     chunk cumsum flip glu log_softmax normalize roll softmax softmin split
 """
+CONVERTING = """
+    bfloat16 cpu cuda double float half to type type_as
+"""
 REDUCING = """
-    amax amin argmax logsumexp max mean min std sum var
+    amax amin argmax argmin logsumexp max mean min prod std sum var
 """
 HANDLERS = {
     'adaptive_avg_pool2d': pictures.adaptive_pool,
     'adaptive_max_pool2d': pictures.adaptive_pool,
+    'adaptive_max_pool2d_with_indices': pictures.adaptive_indices,
     'avg_pool2d': pictures.average_pool,
-    'batch_norm': pictures.channel_norm,
-    'group_norm': pictures.channel_norm,
-    'instance_norm': pictures.channel_norm,
-    'prelu': pictures.channel_norm,
-    'local_response_norm': pictures.channel_norm,
+    'batch_norm': pictures.channels,
+    'group_norm': pictures.channels,
+    'instance_norm': pictures.channels,
+    'prelu': pictures.channels,
+    'local_response_norm': pictures.channels,
     'dropout2d': pictures.channel_dropout,
-    'feature_dropout': pictures.channel_dropout,
+    'feature_alpha_dropout': pictures.channels,
+    'feature_dropout': pictures.channels,
     'layer_norm': pictures.last_axes,
     'linear': pictures.last_axes,
     'cat': concatenate,
     'concat': concatenate,
+    'concatenate': concatenate,
     'stack': concatenate,
     'flatten': axes.flatten,
     'getattr': axes.attribute,
@@ -56,6 +63,7 @@ HANDLERS = {
     'dim': axes.number_of_axes,
     'squeeze': axes.squeeze,
     'swapaxes': axes.transpose,
+    'swapdims': axes.transpose,
     'transpose': axes.transpose,
     'unflatten': axes.unflatten,
     'unsqueeze': axes.unsqueeze,
@@ -63,8 +71,11 @@ HANDLERS = {
     **dict.fromkeys(ALONG.split(), reductions.along),
     **dict.fromkeys(PER_FRAME.split(), pictures.per_frame),
     **dict.fromkeys(ELEMENTWISE.split(), elementwise),
+    **dict.fromkeys(CONVERTING.split(), convert),
     **dict.fromkeys(('is_floating_point', 'get_device'), keep),
 }
+# with statistics over all frames of a clip
+OVER_FRAMES = ('batch_norm', 'group_norm', 'instance_norm')
 # row-wise dropping of branches, on any number of axes
 BY_QUALIFIED_NAME = {
     'torchvision.ops.stochastic_depth.stochastic_depth': elementwise,

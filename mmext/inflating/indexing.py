@@ -1,5 +1,6 @@
 """Indices: of several results, or of the axes of a tensor."""
 
+from .arguments import Refused
 from .axes import COMPUTED
 from .layouts import Layout
 
@@ -11,22 +12,20 @@ def getitem(rewriter, node):
     x, index = node.args
     layout = rewriter.layout(x)
     if isinstance(layout, tuple):
-        if isinstance(index, (int, slice)):
-            rewriter.put(node, rewriter.again(node, (rewriter.new(x), index)), layout[index])
-        else:
-            rewriter.problem(node, COMPUTED)
+        if not isinstance(index, (int, slice)):
+            raise Refused(COMPUTED)
+        rewriter.put(node, rewriter.again(node, (rewriter.new(x), index)), layout[index])
         return
+    layout = rewriter.clip(x)
     parts = list(index) if isinstance(index, tuple) else [index]
-    if any(not (isinstance(part, (int, slice)) or part is Ellipsis) for part in parts) or parts.count(Ellipsis) > 1:
-        rewriter.problem(node, 'indexes by a tensor, or ' + COMPUTED)
-        return
+    if any(type(part) not in (int, slice, type(Ellipsis)) for part in parts) or parts.count(Ellipsis) > 1:
+        raise Refused('indexes by something else than integers, slices and ..., or ' + COMPUTED)
     if Ellipsis not in parts:
         parts.append(Ellipsis)
     place = parts.index(Ellipsis)
     parts[place : place + 1] = [slice(None)] * (layout.rank - len(parts) + 1)
-    if isinstance(parts[0], int):
-        rewriter.problem(node, 'takes one sample out of the batch')
-        return
+    if any(isinstance(part, int) and name == 'N' for part, name in zip(parts, layout.frame)):
+        raise Refused('takes one sample out of the batch')
     gone = [axis for axis, part in enumerate(parts) if isinstance(part, int)]
     parts.insert(layout.time, slice(None))
     frame = tuple(name for axis, name in enumerate(layout.frame) if axis not in gone)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ['IMAGE', 'Layout', 'layouts_in', 'output_layout', 'times_of']
+__all__ = ['IMAGE', 'Layout', 'layouts_in', 'output_layout', 'reshaped', 'times_of']
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,37 @@ def output_layout(shape, given=None):
     if len(shape) == 4:
         return IMAGE
     return Layout(('N', *'?' * (len(shape) - 1)), 1)
+
+
+def reshaped(frame, before, after):
+    """Return the names of axes after a reshape.
+
+    Args:
+        frame (tuple[str]): Names of the axes before.
+        before (Sequence[int]): Sizes before.
+        after (Sequence[int]): Sizes after, of the same product.
+
+    Returns:
+        tuple[str]: One name for each axis: that of the axis that it was, those of the axes joined in it, or '?'.
+    """
+    names = []
+    start = old = 0
+    while len(names) < len(after):
+        sizes = [after[len(names)]]
+        count, product = before[start] if start < len(before) else 1, sizes[0]
+        old = min(start + 1, len(before))
+        while count != product:  # until the same elements lie behind both
+            if count < product:
+                count *= before[old]
+                old += 1
+            else:
+                sizes.append(after[len(names) + len(sizes)])
+                product *= sizes[-1]
+        joined = ''.join(frame[start:old])
+        single = len(sizes) == 1 or [size != 1 for size in sizes].count(True) == 1
+        names += [joined if single and (size != 1 or len(sizes) == 1) and joined else '?' for size in sizes]
+        start = old
+    return tuple(names)
 
 
 def layouts_in(value):

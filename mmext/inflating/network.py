@@ -5,6 +5,7 @@ import difflib
 
 from torch import fx, nn
 
+from .checking import check, check_tracing
 from .probing import record_shapes
 from .rewriting import Rewriter
 from .rules import Rules
@@ -14,23 +15,27 @@ __all__ = ['inflate']
 
 
 def inflate(model, rules=None, image_size=224):
-    """Turn any 2D network, for images [N, C, H, W], into one for clips [N, C, T, H, W].
+    """Turn a 2D network, for images [N, C, H, W], into one for clips [N, C, T, H, W].
 
     The network is traced by ``torch.fx`` and written anew: its layers are inflated by :mod:`mmext.ops.inflate`, its
-    functions get the time axis where they need it. Of a still clip the new network makes what the given one makes of
-    the picture, unless a rule asks for a kernel that does not keep it (see :func:`mmext.ops.inflate.inflate_conv`).
+    functions get the time axis where they need it. On a static clip the new network gives what the given one gives for
+    the image, unless a rule asks for a kernel that does not keep it (see :func:`mmext.ops.inflate.inflate_conv`).
 
-    Without rules, every kernel is one frame wide and pools are over the picture only. Adaptive pools, means and maxima
-    over height and width, and average pools over a whole map are over time as well; from there on tensors have no time
-    axis, and layers stay as they are. Where nothing pools over time, results are those of every frame: time is then
-    axis 2 of maps, [N, C, T, H, W], and axis 1 of vectors, [N, T, classes]. Involutions, inception convolutions,
-    transposed convolutions and convolutions with another padding than zeros run on every frame.
+    Without rules, every kernel is one frame wide and pooling is within frames only. Adaptive pooling, means and maxima
+    over height and width, and average pooling whose only window is the whole map are over time as well; from there on
+    tensors have no time axis, and layers stay as they are. Where nothing pools over time, results are those of every
+    frame: time is then axis 2 of maps, [N, C, T, H, W], and axis 1 of vectors, [N, T, classes]. Involutions, inception
+    convolutions, transposed convolutions and convolutions with another padding than zeros run on every frame. Group and
+    instance normalisation, and batch normalisation in training, take their statistics over all frames of a clip.
 
-    Source: "Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset" (CVPR 2017), section 2.4.
+    Every call of a function is bound by the function's signature; what is not known for clips (a function, an argument)
+    is an error that names it. Before the network is returned, every function is run on random values beside the 2D
+    one, and the traced network beside ``model``; a difference is an error, too.
 
     Args:
-        model (nn.Module): Any network whose ``forward`` takes an image, and may have further arguments with defaults.
-            It is not changed, nothing is shared with it.
+        model (nn.Module): A network that ``torch.fx`` can trace: its conditions may depend on shapes, not on values.
+            Its ``forward`` takes an image, and may have further arguments with defaults. It is not changed, nothing is
+            shared with it.
         rules (dict, optional): What to do with some parts, by the name of a module (or a pattern such as
             ``'layer*.conv2'``, where ``*`` stands for dots as well), by a type of module, or by a function such as
             ``torch.nn.functional.adaptive_avg_pool2d`` or ``torch.Tensor.mean``. Exact names come before patterns,
@@ -58,9 +63,10 @@ def inflate(model, rules=None, image_size=224):
 
     Raises:
         TypeError: If ``model`` is no module, or ``rules`` is not as above.
-        ValueError: If the network cannot be traced or does not run at ``image_size``; if something in it cannot be
-            inflated: all such places are listed, each with the rule to add; if a rule has an option that is unknown or
-            out of range, or names nothing that sees time.
+        ValueError: If the network cannot be copied or traced, or does not run at ``image_size``; if something in it
+            cannot be inflated: all such places are listed, each with the rule to add; if tracing changes what it
+            computes, as with hooks on layers that are replaced; if a rule has an option that is unknown or out of
+            range, or names nothing that sees time.
 
     Examples:
         >>> model = torchvision.models.resnet18()
@@ -75,11 +81,20 @@ def inflate(model, rules=None, image_size=224):
     names = dict(model.named_modules())
     for name, module in names.items():
         rules.of_module(name, module)  # mistakes in rules are no mistakes of tracing
-    model = copy.deepcopy(model)
+    try:
+        model = copy.deepcopy(model)
+    except RuntimeError as error:  # weights that are computed from others
+        raise ValueError(
+            f'{type(model).__name__} cannot be copied ({str(error).partition(".")[0]}); make weight normalisation or '
+            'pruning permanent first (torch.nn.utils.remove_weight_norm, torch.nn.utils.prune.remove)'
+        ) from error
     network = trace(model, rules, image_size)
     record_shapes(network, image_size, model)
     rewriter = Rewriter(network, rules)
     rewriter.run()
+    if not rewriter.problems:
+        check_tracing(network, rewriter, image_size, model)
+        check(network, rewriter, image_size, model)
     kind = type(model).__name__
     if rewriter.problems:
         places = '\n'.join(f'  {problem}' for problem in rewriter.problems.values())

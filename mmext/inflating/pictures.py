@@ -3,11 +3,20 @@
 import torch.nn.functional as F
 from torch import fx
 
-from .arguments import arguments
-from .layouts import IMAGE, Layout
+from .arguments import Refused, bind, example
+from .layouts import IMAGE
 from .runtime import picture_size
 
-__all__ = ['adaptive_pool', 'average_pool', 'channel_dropout', 'channel_norm', 'last_axes', 'per_frame']
+__all__ = [
+    'adaptive_indices',
+    'adaptive_pool',
+    'average_pool',
+    'channel_dropout',
+    'channels',
+    'is_whole',
+    'last_axes',
+    'per_frame',
+]
 
 
 def per_frame(rewriter, node):
@@ -17,71 +26,82 @@ def per_frame(rewriter, node):
 
 def adaptive_pool(rewriter, node):
     """Pool over all frames as well, which ends time."""
-    x, size, indices = arguments(node, 'input', 'output_size', 'return_indices')
-    layout = rewriter.layout(x)
-    if indices or not isinstance(layout, Layout) or layout.rank != 4:
-        rewriter.problem(node, 'is called with other than a tensor [N, C, H, W], or asked for indices')
-        return
-    average = rewriter.shape(node) is not None and 'avg' in str(getattr(node.target, '__name__', node.target))
-    average = average or node.target is F.adaptive_avg_pool2d
-    pool = F.adaptive_avg_pool3d if average else F.adaptive_max_pool3d
+    call = bind(node, known=('output_size',))
+    x, size = call.tensor, call['output_size']
+    if rewriter.clip(x).rank != 4:
+        raise Refused('is called with other than a tensor [N, C, H, W]')
+    pool = F.adaptive_avg_pool3d if rewriter.name(node) == 'adaptive_avg_pool2d' else F.adaptive_max_pool3d
     if isinstance(size, int):
         size = (size, size)
-    size = (1, *size) if isinstance(size, (tuple, list)) else rewriter.call(picture_size, rewriter.new(size))
-    pooled = rewriter.call(pool, rewriter.at(x, 2), rewriter.new(size))
+    if isinstance(size, (tuple, list)):
+        size = rewriter.new((1, *(size if len(size) == 2 else size * 2)))
+    else:
+        size = rewriter.call(picture_size, rewriter.new(size))
+    pooled = rewriter.call(pool, rewriter.at(x, 2), size)
     rewriter.put(node, rewriter.call('squeeze', pooled, 2), None)
+
+
+def adaptive_indices(rewriter, node):
+    """Refuse indices of maxima, which would count through all frames."""
+    raise Refused('is called with return_indices=True, which has no 3D form; leave return_indices out')
 
 
 def average_pool(rewriter, node):
     """Pool every frame; over time as well where the window is all of the map."""
-    x, kernel = arguments(node, 'input', 'kernel_size')
+    call = bind(node, known=('kernel_size', 'padding'), passed=AVERAGE)
     rewriter.per_frame(node)
-    shape, result = rewriter.shape(x), rewriter.shape(node)
-    whole = isinstance(kernel, fx.Node) or kernel == shape[-1] or list(_pair(kernel)) == list(shape[-2:])
-    if whole and shape[-2:] != (1, 1) and result[-2:] == (1, 1):
+    kernel_size, shape = example(call['kernel_size']), rewriter.shape(call.tensor)
+    computed = kernel_size != call['kernel_size']  # from the map's own size, which may be one pixel
+    if is_whole(kernel_size, example(call['padding']), shape, rewriter.shape(node), least=1 if computed else 2):
         rewriter.pool_over_time(node)
 
 
+AVERAGE = ('stride', 'ceil_mode', 'count_include_pad', 'divisor_override')
+
+
+def is_whole(kernel_size, padding, shape, result, least=2):
+    """Say whether the only window of an average pooling is all of a map of at least so many pixels."""
+    whole = _pair(kernel_size) == shape[-2:] and shape[-2] * shape[-1] >= least
+    return whole and result[-2:] == (1, 1) and _pair(padding) == (0, 0)
+
+
 def _pair(value):
-    return (value, value) if isinstance(value, int) else tuple(value)
+    value = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    return value if len(value) == 2 else value * 2
 
 
-def channel_norm(rewriter, node):
+def channels(rewriter, node):
     """Move time behind the channels, on axis 1, and call the function for any number of axes."""
     x = node.args[0] if node.args else node.kwargs['input']
-    layout = rewriter.layout(x)
-    if not isinstance(layout, Layout) or layout.rank < 2 or rewriter.clips_in(node) != [x]:
-        rewriter.problem(node, 'is called with other than one tensor [N, C, ...] that has time')
-        return
-    layout = layout.at(2)
-    new = {x: rewriter.at(x, 2)}
-    args, kwargs = (
-        fx.map_arg(value, lambda source: new.get(source) or rewriter.new(source)) for value in (node.args, node.kwargs)
-    )
-    rewriter.put(node, rewriter.again(node, args, kwargs), layout)
+    layout = rewriter.clip(x)
+    if layout.rank < 2 or rewriter.clips_in(node) != [x]:
+        raise Refused('is called with other than one tensor [N, C, ...] that has time')
+    _on(rewriter, node, x, layout.at(2))
 
 
 def channel_dropout(rewriter, node):
     """Drop a channel in all frames."""
-    x, p, training, inplace = arguments(node, 'input', 'p', 'training', 'inplace')
-    layout = rewriter.layout(x)
-    if not isinstance(layout, Layout) or layout.rank != 4 or node.target is not F.dropout2d:
-        rewriter.problem(node, 'is called with other than a tensor [N, C, H, W]')
-        return
-    options = {'p': p, 'training': training, 'inplace': inplace}
-    options = {name: value for name, value in options.items() if value is not None}
-    rewriter.put(node, rewriter.call(F.dropout3d, rewriter.at(x, 2), **options), IMAGE)
+    call = bind(node, passed=('p', 'training', 'inplace'))
+    if rewriter.clip(call.tensor).rank != 4:
+        raise Refused('is called with other than a tensor [N, C, H, W]')
+    new = rewriter.call(F.dropout3d, rewriter.at(call.tensor, 2), **rewriter.new(call.given))
+    rewriter.put(node, new, IMAGE)
 
 
 def last_axes(rewriter, node):
     """Move time in front of the axes that the function works on, which are the last ones."""
-    x, shape = arguments(node, 'input', 'normalized_shape')
-    layout = rewriter.layout(x)
-    many = len(shape) if isinstance(shape, (tuple, list)) else 1
-    if not isinstance(layout, Layout) or rewriter.clips_in(node) != [x] or layout.rank <= many:
-        rewriter.problem(node, 'is called with other than one tensor [N, ...] that has time')
-        return
-    layout = layout.at(min(layout.time, layout.rank - many))
+    x = node.args[0] if node.args else node.kwargs['input']
+    layout = rewriter.clip(x)
+    many = 1
+    if rewriter.name(node) == 'layer_norm':
+        many = len(example(bind(node, passed=('normalized_shape', 'weight', 'bias', 'eps'))['normalized_shape']))
+    if rewriter.clips_in(node) != [x] or layout.rank <= many:
+        raise Refused('is called with other than one tensor [N, ...] that has time')
+    _on(rewriter, node, x, layout.at(min(layout.time, layout.rank - many)))
+
+
+def _on(rewriter, node, x, layout):
+    """Call a node's function again, with time of one tensor in some place."""
     new = {x: rewriter.at(x, layout.time)}
     args, kwargs = (
         fx.map_arg(value, lambda source: new.get(source) or rewriter.new(source)) for value in (node.args, node.kwargs)

@@ -5,9 +5,10 @@ import copy
 import torch
 from torch import fx, nn
 
-__all__ = ['Probe', 'record_shapes']
+__all__ = ['Probe', 'devices', 'images', 'record_shapes', 'shapes']
 
 SHAPES = ('shape', 'ndim')
+KEPT = (int, float, str, torch.Size, torch.dtype, torch.device)
 SHAPE_METHODS = ('dim', 'ndimension', 'numel', 'size')
 
 
@@ -25,14 +26,14 @@ class Probe:
         self._model.eval()
         self._values = {}
 
-    def condition(self, node):
-        """Return what a condition is, None if it depends on more than shapes.
+    def of_shapes(self, node):
+        """Return the value of a node, None if it depends on more than shapes.
 
         Args:
-            node (fx.Node): A node whose value is asked for as a bool.
+            node (fx.Node): A node whose value is asked for while tracing, such as a condition.
 
         Returns:
-            bool or None: The value.
+            object: The value.
         """
         self._run(node.graph)
         pending = [node]
@@ -43,12 +44,12 @@ class Probe:
             of_shape = source.op == 'call_method' and source.target in SHAPE_METHODS
             if not of_shape and not (source.target is getattr and source.args[1] in SHAPES):
                 pending.extend(source.all_input_nodes)
-        return bool(self._values[node])
+        return self._values[node]
 
     def _run(self, graph):
         interpreter = fx.Interpreter(self._model, garbage_collect_values=False, graph=graph)
         interpreter.env = self._values
-        with torch.no_grad(), torch.random.fork_rng(_devices(self._model)):
+        with torch.no_grad(), torch.random.fork_rng(devices(self._model)):
             for node in graph.nodes:
                 if node.op == 'placeholder':
                     self._values.setdefault(node, images(self._model, self.image_size, graph))
@@ -59,20 +60,34 @@ class Probe:
 class _Shapes(fx.Interpreter):
     def run_node(self, n):
         result = super().run_node(n)
-        self.shapes[n.name] = _shapes(result)
+        self.shapes[n.name] = shapes(result)
+        self.values[n.name] = _without_storage(result)
         return result
 
 
-def _shapes(value):
+def _without_storage(value):
+    """Return a value with tensors that have shape and dtype only."""
+    if isinstance(value, torch.Tensor):
+        return torch.empty(value.shape, dtype=value.dtype, device='meta')
+    if type(value) in (tuple, list):
+        return type(value)(_without_storage(item) for item in value)
+    return value if isinstance(value, KEPT) else None
+
+
+def shapes(value):
+    """Return the shape of a tensor, a list of those of several, None of anything else."""
     if isinstance(value, torch.Tensor):
         return tuple(value.shape)
     if isinstance(value, (tuple, list)) and not isinstance(value, torch.Size):
-        return [_shapes(item) for item in value]
+        return [shapes(item) for item in value]
     return None
 
 
 def record_shapes(network, image_size, model):
-    """Run a traced network on two images and put the shapes of all results into its nodes' ``meta['frame_shape']``.
+    """Run a traced network on two images and put what all nodes give into their ``meta``.
+
+    ``meta['frame_shape']`` is the shape of a tensor, a list of those of several, or None; ``meta['frame_value']`` is
+    what a node gave, where tensors have shape and dtype only.
 
     Args:
         network (fx.GraphModule): The 2D network; it is not changed otherwise.
@@ -84,9 +99,9 @@ def record_shapes(network, image_size, model):
     """
     example = images(model, image_size, network.graph)
     interpreter = _Shapes(copy.deepcopy(network).eval())
-    interpreter.shapes = {}
+    interpreter.shapes, interpreter.values = {}, {}
     try:
-        with torch.no_grad(), torch.random.fork_rng(_devices(network)):
+        with torch.no_grad(), torch.random.fork_rng(devices(network)):
             interpreter.run(example)
     except Exception as error:
         reason = str(error).strip().partition('\n')[0]
@@ -97,6 +112,7 @@ def record_shapes(network, image_size, model):
         ) from error
     for node in network.graph.nodes:
         node.meta['frame_shape'] = interpreter.shapes.get(node.name)
+        node.meta['frame_value'] = interpreter.values.get(node.name)
 
 
 def images(model, image_size, graph):
@@ -137,5 +153,6 @@ def _channels(model, graph):
     return 3
 
 
-def _devices(model):
+def devices(model):
+    """Return the GPUs that a model is on, whose random state is to be kept."""
     return {p.device for p in model.parameters() if p.device.type == 'cuda'}

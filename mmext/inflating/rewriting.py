@@ -1,14 +1,17 @@
 """The graph of the 2D network written anew for clips, node by node, with the time axis of every tensor known."""
 
+import itertools
 from collections.abc import Mapping
 
 import torch
 from torch import fx
 
 from . import runtime
-from .functions import handler_of, shown
+from .arguments import Refused
+from .functions import OVER_FRAMES, function_name, handler_of, shown
 from .layers import inflated_layer, kind_of, runs_per_frame
 from .layouts import IMAGE, Layout, layouts_in, output_layout, times_of
+from .pictures import is_whole
 from .rules import FRAMES
 
 __all__ = ['Rewriter']
@@ -24,7 +27,10 @@ class Rewriter:
     Attributes:
         graph (fx.Graph): The new graph.
         replaced (dict[str, nn.Module]): New modules by name.
+        inflated (set[str]): Names of the layers that got a 3D form.
         problems (dict[str, str]): What cannot be inflated, in words, by place.
+        written (dict[fx.Node, list[fx.Node]]): What stands in the new graph for each function that sees time.
+        on_frames (set[fx.Node]): Nodes that run as they are on every frame.
     """
 
     def __init__(self, network, rules):
@@ -32,7 +38,10 @@ class Rewriter:
         self.rules = rules
         self.graph = fx.Graph()
         self.replaced = {}
+        self.inflated = set()
         self.problems = {}
+        self.written = {}
+        self.on_frames = set()
         self._new = {}
         self._layouts = {}
         self._made_of_input = set()
@@ -52,15 +61,29 @@ class Rewriter:
                 self.keep(node)
                 if node.op == 'call_module':
                     self._without_time.add(node.target)
-            elif node.op == 'call_module':
-                self._module(node)
             else:
-                self._function(node)
+                self._with_time(node)
         for name in self._without_time & set(self.replaced):
             if type(self.replaced[name]) is not type(self.network.get_submodule(name)):
                 self.problems[name] = f'{name!r} stands in two places, one of which has no time axis; use two modules'
 
+    def _with_time(self, node):
+        last = next(reversed(self.graph.nodes))
+        try:
+            if node.op == 'call_module':
+                self._module(node)
+            else:
+                self._function(node)
+                new = itertools.takewhile(lambda new: new is not last, reversed(self.graph.nodes))
+                self.written[node] = list(new)[::-1]
+        except Refused as refused:
+            self.problem(node, str(refused))
+
     # what the handlers of functions use
+
+    def name(self, node):
+        """Return the name by which a function is known here, the same for all its spellings."""
+        return function_name(node)
 
     def put(self, node, new, layout):
         """Note what stands for a node, and where its time axis is (None for none, a tuple for several results)."""
@@ -70,6 +93,23 @@ class Rewriter:
     def layout(self, node):
         """Return the layout of a node; None for what has no time axis or is no node."""
         return self._layouts[node] if isinstance(node, fx.Node) else None
+
+    def clip(self, node):
+        """Return the layout of a node that has to be one tensor with time.
+
+        Raises:
+            Refused: If it is none.
+        """
+        layout = self.layout(node)
+        if not isinstance(layout, Layout):
+            raise Refused('is called with other than a tensor with time as its first argument')
+        return layout
+
+    def sees_every_frame(self, node):
+        """Say whether what a function gives for each frame depends on this frame only."""
+        layouts = self.layout(node)
+        nested = isinstance(layouts, tuple)
+        return (None not in layouts if nested else layouts is not None) and self.name(node) not in OVER_FRAMES
 
     def shape(self, node):
         """Return the shape that a node's tensor has in the 2D network with two images, None if it is no tensor."""
@@ -111,8 +151,8 @@ class Rewriter:
         first = next((clip for clip in clips if isinstance(self.layout(clip), Layout)), None)
         layouts = self._result_layouts(node.meta['frame_shape'], None if first is None else self.layout(first))
         if first is None or not layouts_in(layouts):
-            self.problem(node, 'takes or gives no tensor with the batch as its first axis')
-            return
+            raise Refused('takes or gives no tensor with the batch as its first axis')
+        self.on_frames.add(node)
         length = self.call('size', self._new[first], self.layout(first).time)
 
         def frames(source):
@@ -132,7 +172,7 @@ class Rewriter:
         layout = self.layout(node)
         self.put(node, self.call('mean', self._new[node], layout.time), None)
 
-    def problem(self, node, why='has no 3D form'):
+    def problem(self, node, why):
         """Note that a node cannot be inflated, and go on as if it gave what it gives in 2D."""
         if node.op == 'call_module':
             place = node.target
@@ -144,7 +184,9 @@ class Rewriter:
             what = f'{shown(node)} in {module!r}' if module else f'{shown(node)} in the forward of the network'
             rule = f"{module!r}: 'frames'" if module else f"{shown(node)}: 'frames'"
             place = what
-        self.problems.setdefault(place, f'{what} {why}; add rules={{{rule}}}')
+        self.problems.setdefault(place, f'{what} {why}; {"or " * (";" in why)}add rules={{{rule}}}')
+        if node in self._new:
+            return
         given = next((layout for clip in self.clips_in(node) for layout in layouts_in(self.layout(clip))), IMAGE)
         first = self._new[self.clips_in(node)[0]]
         self.put(node, first, self._result_layouts(node.meta['frame_shape'], given))
@@ -165,14 +207,15 @@ class Rewriter:
 
     def _function(self, node):
         function = getattr(torch.Tensor, node.target, None) if node.op == 'call_method' else node.target
+        if node.kwargs.get('out') is not None:
+            raise Refused('writes into out, which is not known for clips; use what it returns')
         if self.rules.of_function(function):
             self.per_frame(node)
             return
         handler = handler_of(node)
         if handler is None:
-            self.problem(node)
-        else:
-            handler(self, node)
+            raise Refused('has no 3D form')
+        handler(self, node)
 
     def _module(self, node):
         name, module = node.target, self.network.get_submodule(node.target)
@@ -184,11 +227,13 @@ class Rewriter:
         elif not isinstance(rule, Mapping):
             self._own(node, module, rule)
         elif kind is None:
-            self.problem(node, 'is of a type that is not known')
+            raise Refused('is of a type that is not known')
         elif not rule and runs_per_frame(module, kind):
             self.per_frame(node)
-            if isinstance(module, torch.nn.AvgPool2d) and self._is_global(node, module):
-                self.pool_over_time(node)
+            if isinstance(module, torch.nn.AvgPool2d):
+                shapes = self.shape(self.clips_in(node)[0]), self.shape(node)
+                if is_whole(module.kernel_size, module.padding, *shapes):
+                    self.pool_over_time(node)
         else:
             self._layer(node, module, kind, rule)
 
@@ -216,13 +261,14 @@ class Rewriter:
         layout = self.layout(source)
         picture = kind in ('conv', 'pool', 'global', 'picture')
         if not isinstance(layout, Layout) or len(node.all_input_nodes) != 1 or (picture and layout.rank != 4):
-            self.problem(node, 'is called with other than one tensor [N, C, H, W]')
-            return
+            raise Refused('is called with other than one tensor [N, C, H, W]')
         if node.target not in self.replaced:
             try:
                 self.replaced[node.target] = inflated_layer(module, kind, options)
             except (TypeError, ValueError) as error:
                 raise ValueError(f'{node.target!r} ({type(module).__name__}): {error}') from error
+            if type(self.replaced[node.target]) is not type(module):
+                self.inflated.add(node.target)
         if picture or kind == 'channel':
             layout = IMAGE if picture else layout.at(min(2, layout.rank))
         elif kind in ('linear', 'last'):
@@ -235,8 +281,3 @@ class Rewriter:
             result = self.call('squeeze', result, 2)
         ends = kind == 'global' or (kind == 'linear' and options)
         self.put(node, result, None if ends else layout)
-
-    def _is_global(self, node, pool):
-        """Say whether an average pooling is a global one: its window is all of a map larger than one pixel."""
-        kernel = (pool.kernel_size,) * 2 if isinstance(pool.kernel_size, int) else tuple(pool.kernel_size)
-        return kernel == self.shape(self.clips_in(node)[0])[-2:] != (1, 1) and self.shape(node)[-2:] == (1, 1)

@@ -34,7 +34,10 @@ def picture_size(size):
 
 def into_frames(x, time):
     """Turn clips into frames: [N, ..., T, ...] -> [N * T, ...]."""
-    return x.movedim(time, 1).flatten(0, 1)
+    frames = x.movedim(time, 1).flatten(0, 1)
+    if frames.ndim == 4 and frames.is_contiguous(memory_format=torch.channels_last):
+        return frames
+    return frames.contiguous()  # the frames of a single clip are a view, which a module's own x.view(...) may not take
 
 
 def from_frames(frames, times, length):

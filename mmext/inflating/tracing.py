@@ -12,6 +12,23 @@ from .probing import Probe
 __all__ = ['Tracer', 'trace']
 
 
+class _Sized:
+    """A value that knows how many sizes it holds: ``len(x.shape)``, ``tuple(x.shape[-2:])``."""
+
+    def __len__(self):
+        value = self.tracer.of_shapes(self)
+        return len(value) if isinstance(value, tuple) else super().__len__()
+
+
+class _Attribute(_Sized, fx.proxy.Attribute):
+    pass
+
+
+class _Proxy(_Sized, fx.Proxy):
+    def __getattr__(self, name):
+        return _Attribute(self, name)
+
+
 class Tracer(fx.Tracer):
     """Tracer whose leaves are the modules that a rule or a known type stands for.
 
@@ -46,17 +63,30 @@ class Tracer(fx.Tracer):
 
     def to_bool(self, obj):
         """Decide a condition on shapes as images of ``image_size`` do; the network checks it when it runs."""
+        value = self.of_shapes(obj)
+        if value is None:
+            return super().to_bool(obj)
+        self.create_proxy('call_function', runtime.same_branch, (obj, bool(value)), {})
+        return bool(value)
+
+    def iter(self, obj):
+        """Go through sizes one by one, such as those of ``height, width = x.shape[-2:]``."""
+        value = self.of_shapes(obj)
+        return iter([obj[index] for index in range(len(value))]) if isinstance(value, tuple) else super().iter(obj)
+
+    def proxy(self, node):
+        """Return the value that stands for a node while tracing."""
+        return _Proxy(node, self)
+
+    def of_shapes(self, proxy):
+        """Return a value as it is for images of ``image_size``, None if it depends on more than shapes."""
         if self._probe is None:
             self._probe = Probe(self.root, self.image_size)
         self._probing = True
         try:
-            value = self._probe.condition(obj.node)
+            return self._probe.of_shapes(proxy.node)
         finally:
             self._probing = False
-        if value is None:
-            return super().to_bool(obj)
-        self.create_proxy('call_function', runtime.same_branch, (obj, value), {})
-        return value
 
     def call_module(self, m, forward, args, kwargs):
         """Trace a call, and remember the innermost module that cannot be traced."""

@@ -14,7 +14,7 @@ from torch import nn
 
 import mmext
 from mmext.inflating.published import published_rules
-from mmext.models import ICResNet, RedNet
+from mmext.models import ICResNet, RedNet, WiderResNet
 
 CLASSES = 20
 GLOBAL_MODULE = {nn.AdaptiveAvgPool2d: 'frames'}
@@ -128,6 +128,8 @@ BACKBONES = {
     'mmpretrain': lambda: toolbox_resnet('mmpretrain'),
     'mmdet': lambda: toolbox_resnet('mmdet'),
     'RedNet-26': lambda: RedNet(26),
+    'Wider-ResNet A': lambda: WiderResNet('A', width=1 / 16, out_indices=(4, 6)),
+    'Wider-ResNet A1': lambda: WiderResNet('A1', output_stride=8, width=1 / 16),
     'IC-ResNet-18': lambda: ICResNet(18, 'uniform', deep_stem=True, avg_down=True),
 }
 
