@@ -5,7 +5,9 @@ from collections import defaultdict
 import torch
 from torch.overrides import TorchFunctionMode
 
-__all__ = ['HARMLESS', 'Flow', 'Reads', 'owners_of', 'tensors_in']
+from .folding import is_conv, is_norm
+
+__all__ = ['Flow', 'Reads', 'owners_of', 'read_graph', 'tensors_in']
 
 # What may be asked of a convolution's output or weight besides: the answer is the same after folding.
 HARMLESS = {
@@ -93,6 +95,45 @@ def _called(func):
     if name == '__get__':  # of a property such as Tensor.shape
         name = getattr(getattr(func, '__self__', None), '__name__', name)
     return name
+
+
+def read_graph(graph, root, layers, flow):
+    """Note what a graph shows.
+
+    Args:
+        graph (torch.fx.Graph): Calls of modules, methods and functions.
+        root (nn.Module): What the names in it belong to.
+        layers (Iterable[nn.Module]): The convolutions and norms to look for.
+        flow (Flow): Where to note it.
+    """
+    layers = set(layers)
+    modules = {name: module for name, module in root.named_modules(remove_duplicate=False) if module in layers}
+    owners = owners_of(layers)
+
+    def called(node):
+        return modules.get(node.target) if node.op == 'call_module' else None
+
+    for node in graph.nodes:
+        layer = called(node)
+        if layer is not None and is_conv(layer):
+            for user in filter(_takes_values, node.users):
+                norm = called(user)
+                alone = [*user.args, *user.kwargs.values()] == [node]
+                flow.link(layer, norm if norm is not None and is_norm(norm) and alone else None)
+        elif layer is not None:
+            sources = [called(source) for source in node.all_input_nodes]
+            conv = sources[0] if len(sources) == 1 else None
+            flow.link(conv if conv is not None and is_conv(conv) else None, layer)
+        elif node.op == 'get_attr' and any(map(_takes_values, node.users)):
+            prefix, _, name = node.target.rpartition('.')
+            for owner in owners.get(id(getattr(root.get_submodule(prefix), name)), ()):
+                flow.spoil(owner)
+
+
+def _takes_values(node):
+    if node.op == 'call_function' and node.target is getattr:
+        return node.args[1] not in HARMLESS
+    return not (node.op == 'call_method' and node.target in HARMLESS)
 
 
 def owners_of(modules):

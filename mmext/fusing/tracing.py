@@ -1,5 +1,6 @@
 """What a symbolic trace shows of the order in which a network runs, on all of its branches."""
 
+import contextlib
 import dis
 import gc
 import inspect
@@ -13,14 +14,15 @@ from torch import fx, nn
 from mmext.ops import inception_conv2d, involution
 
 from .conv_module import FusedConvModule
-from .flow import HARMLESS, Reads, owners_of
+from .flow import Reads, owners_of, read_graph
 from .folding import is_conv, is_norm, is_whole, layers_of
 from .values import Value
 
 __all__ = ['study']
 
-MAX_RUNS = 64  # traces of one network: branches, ways to call it
-MAX_BRANCHES = 100  # on one way through it, else it is taken for a loop without end
+MAX_WAYS = 64  # to call a network, and through one module
+MAX_CALLS = 20000  # of modules, in one trace
+MAX_BRANCHES = 100  # on one way through a module, else it is taken for a loop without end
 
 
 def study(root, flow, uncertain, guarded):
@@ -37,7 +39,7 @@ def study(root, flow, uncertain, guarded):
         root.__class__ = FusedConvModule
     for module, reason in _all_ways(root, flow).items():
         if isinstance(module, fx.GraphModule):  # its graph is there, although what the graph calls cannot be traced
-            _read(module.graph, module, layers_of(module), flow)
+            read_graph(module.graph, module, layers_of(module), flow)
             called = {module.get_submodule(node.target) for node in module.graph.nodes if node.op == 'call_module'}
         elif type(module).__module__.startswith('mmext.'):  # runs its parts as wholes, which we know of our own
             called = set(_parts(module))
@@ -64,30 +66,17 @@ def _has_pairs(module):
 
 
 def _all_ways(root, flow):
-    """Trace a network in every way; return the modules that could not be traced, and why."""
-    opaque = {}
-    runs = 0
-    ways = list(_ways_to_call(root))
-    if not ways:
-        return {root: f'{type(root).__name__}.forward takes any number of arguments, or very many'}
-    finished = False
-    for call, enabled in itertools.product(ways, (False, True)):
-        branches = []
-        while root not in opaque:
-            runs += 1
-            if runs > MAX_RUNS:
-                return {root: f'there are more than {MAX_RUNS} ways through it'}
-            with torch.set_grad_enabled(enabled):
-                error = _one_way(call, flow, opaque, branches)
-            finished = finished or error is None
-            while branches and not branches[-1]:
-                branches.pop()
-            if not branches:
-                break
-            branches[-1] = False
-    if not finished and root not in opaque:
-        return {root: error}
-    return opaque
+    """Trace a network in every way to call it; return the modules that could not be traced, and why."""
+    opaque, errors = {}, []
+    ways = list(itertools.product(_ways_to_call(root), (False, True)))
+    for call, enabled in ways:
+        with torch.set_grad_enabled(enabled):
+            errors.append(_one_way(call, flow, opaque))
+        if root in opaque:
+            return opaque
+    if None in errors:
+        return opaque
+    return {root: errors[0] if errors else f'{type(root).__name__}.forward takes any number of arguments, or very many'}
 
 
 class _Call(nn.Module):
@@ -120,7 +109,7 @@ def _ways_to_call(module):
             optional.append([(parameter.name, _GIVEN)])
         else:
             positions += 1
-    if 2 ** len(optional) > MAX_RUNS // 2:
+    if 2 ** len(optional) > MAX_WAYS:
         return
     for choice in itertools.product(*optional):
         names = [name for name, value in choice if value is _GIVEN]
@@ -130,10 +119,10 @@ def _ways_to_call(module):
 _GIVEN = object()
 
 
-def _one_way(call, flow, opaque, branches):
-    """Trace one way through a network and read the graph; return the error in which the way ends, or None."""
+def _one_way(call, flow, opaque):
+    """Trace one call of a network and read the graph; return the error in which it always ends, or None."""
     layers = layers_of(call)
-    tracer = _Tracer(opaque, branches, set(layers))
+    tracer = _Tracer(opaque, set(layers))
     try:
         with Reads(flow, owners_of(layers)):
             graph = tracer.trace(call)
@@ -142,9 +131,7 @@ def _one_way(call, flow, opaque, branches):
         if not _is_raised(error):  # what the network returns is nothing that can be in a graph
             opaque[call.module] = problem
         return problem
-    finally:
-        branches[:] = tracer.branches
-    _read(graph, call, layers, flow)
+    read_graph(graph, call, layers, flow)
     if any(value() is not None for value, _ in tracer.outputs):
         gc.collect()
     for value, conv in tracer.outputs:
@@ -167,22 +154,54 @@ def _is_raised(error):
     return error.__context__ is None or _is_raised(error.__context__)
 
 
+class _DifferentError(Exception):
+    """Branches of a module return what has another form."""
+
+
+def _either_of(*values):
+    """Stand in a graph for one of some values; it is never run."""
+
+
+class _Ways:
+    """The branches of one call of a module, each of which is traced in turn."""
+
+    def __init__(self):
+        self.given = []  # decisions of the way before, up to the one that is changed
+        self.taken = []
+        self.count = 1
+
+    def decide(self):
+        """Return what to decide now."""
+        number = len(self.taken)
+        self.taken.append(self.given[number] if number < len(self.given) else True)
+        return self.taken[-1]
+
+    def go_on(self):
+        """Say whether there is another way, and go to it."""
+        while self.taken and not self.taken[-1]:
+            self.taken.pop()
+        if not self.taken:
+            return False
+        self.given, self.taken = [*self.taken[:-1], False], []
+        self.count += 1
+        return True
+
+
 class _Tracer(fx.Tracer):
-    """Traces a network on one of its branches; what cannot be traced becomes a call in the graph.
+    """Traces all branches of every module into one graph; modules that cannot be traced are a call in it.
 
     Args:
         opaque (dict[nn.Module, str]): Gets the modules that cannot be traced, and why.
-        branches (list[bool]): What to decide where a value decides; True beyond.
         layers (set[nn.Module]): The convolutions and norms.
     """
 
-    def __init__(self, opaque, branches, layers):
+    def __init__(self, opaque, layers):
         super().__init__(autowrap_functions=(inception_conv2d, involution))
         self.proxy_buffer_attributes = True
         self.opaque = opaque
         self.layers = layers
-        self.given = list(branches)
-        self.branches = []
+        self.ways = [_Ways()]  # of the calls that are running, innermost last
+        self.calls = 0
         self.problems = []
         self.outputs = []  # of convolutions
 
@@ -195,11 +214,9 @@ class _Tracer(fx.Tracer):
         return Value(node, self)
 
     def to_bool(self, obj):
-        number = len(self.branches)
-        if number >= MAX_BRANCHES:
+        if len(self.ways[-1].taken) >= MAX_BRANCHES:
             self.give_up(f'values decide more than {MAX_BRANCHES} times what runs')
-        self.branches.append(self.given[number] if number < len(self.given) else True)
-        return bool(self.branches[-1])
+        return self.ways[-1].decide()
 
     def iter(self, obj):
         self.give_up('the length of a value decides what runs')
@@ -216,53 +233,56 @@ class _Tracer(fx.Tracer):
             if module not in self.layers and not is_whole(module) and _has_pairs(module):
                 self.opaque[module] = f'{type(module).__name__} is a module of PyTorch'
             value = self.create_proxy('call_module', name, args, kwargs)
-            if is_conv(module):
+            if module in self.layers and is_conv(module):
                 self.outputs.append((weakref.ref(value), module))
             return value
         if module not in self.opaque:
-            problems, start = len(self.problems), len(self.branches)
-            try:
-                value = forward(*args, **kwargs)
-                if len(self.problems) == problems:
-                    return value
-            except Exception as error:
-                if len(self.problems) == problems:
-                    if _is_raised(error):
-                        raise
-                    self.problems.append(f'{type(error).__name__}: {error}')
-            self.opaque[module] = self.problems[problems]
-            # from now on it is a call, in which nothing is decided
-            del self.branches[start:], self.given[start:]
+            known = len(self.problems)
+            values, errors = self._run_all_ways(forward, args, kwargs)
+            if len(self.problems) == known:
+                # that it raises an error is a branch of its caller, which may catch it
+                if errors and (not values or not self.ways[-1].decide()):
+                    raise errors[0]
+                with contextlib.suppress(_DifferentError):
+                    return self._either(values)
+                self.problems.append('what it returns has another form on another branch')
+            self.opaque[module] = self.problems[known]
+            del self.problems[known:]  # not those of the module around this one
         return self.create_proxy('call_module', name, args, kwargs)
 
+    def _run_all_ways(self, forward, args, kwargs):
+        """Run a module on all of its branches; return the results and the errors that it raises itself."""
+        values, errors, known = [], [], len(self.problems)
+        self.ways.append(_Ways())
+        while len(self.problems) == known:
+            self.calls += 1
+            if self.calls > MAX_CALLS or self.ways[-1].count > MAX_WAYS:
+                self.problems.append('there are very many ways through it')
+                break
+            try:
+                values.append(forward(*args, **kwargs))
+            except Exception as error:
+                if len(self.problems) == known and _is_raised(error):
+                    errors.append(error)
+                else:
+                    self.problems.append(f'{type(error).__name__}: {error}')
+            if not self.ways[-1].go_on():
+                break
+        self.ways.pop()
+        return values, errors
 
-def _read(graph, root, layers, flow):
-    """Note what a graph shows of some convolutions and norms."""
-    layers = set(layers)
-    modules = {name: module for name, module in root.named_modules(remove_duplicate=False) if module in layers}
-    owners = owners_of(layers)
-
-    def called(node):
-        return modules.get(node.target) if node.op == 'call_module' else None
-
-    for node in graph.nodes:
-        layer = called(node)
-        if layer is not None and is_conv(layer):
-            for user in filter(_takes_values, node.users):
-                norm = called(user)
-                alone = [*user.args, *user.kwargs.values()] == [node]
-                flow.link(layer, norm if norm is not None and is_norm(norm) and alone else None)
-        elif layer is not None:
-            sources = [called(source) for source in node.all_input_nodes]
-            conv = sources[0] if len(sources) == 1 else None
-            flow.link(conv if conv is not None and is_conv(conv) else None, layer)
-        elif node.op == 'get_attr' and any(map(_takes_values, node.users)):
-            prefix, _, name = node.target.rpartition('.')
-            for owner in owners.get(id(getattr(root.get_submodule(prefix), name)), ()):
-                flow.spoil(owner)
-
-
-def _takes_values(node):
-    if node.op == 'call_function' and node.target is getattr:
-        return node.args[1] not in HARMLESS
-    return not (node.op == 'call_method' and node.target in HARMLESS)
+    def _either(self, values):
+        """Return what stands for all results of a module."""
+        first, *others = values
+        if all(type(value) is type(first) for value in others):
+            if all(value is first for value in others):
+                return first
+            if type(first) in (tuple, list) and len({*map(len, values)}) == 1:
+                return type(first)(self._either(parts) for parts in zip(*values))
+            if type(first) is dict and all(value.keys() == first.keys() for value in others):
+                return {key: self._either([value[key] for value in values]) for key in first}
+            if type(first) in (bool, int, float, str) and all(value == first for value in others):
+                return first
+        if all(issubclass(type(value), Value) for value in values):
+            return self.create_proxy('call_function', _either_of, tuple(values), {})
+        raise _DifferentError
