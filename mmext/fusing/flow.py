@@ -85,8 +85,9 @@ class Reads(TorchFunctionMode):
 
     def look_at(self, tensor):
         """Take note of one tensor that a function takes."""
-        for owner in self.owners.get(id(tensor), ()):
-            if owner not in self.active:
+        owners = self.owners.get(id(tensor), ())  # several of a weight that is tied
+        if not any(owner in self.active for owner in owners):
+            for owner in owners:
                 self.flow.spoil(owner)
 
 

@@ -240,8 +240,10 @@ class _Tracer(fx.Tracer):
             known = len(self.problems)
             values, errors = self._run_all_ways(forward, args, kwargs)
             if len(self.problems) == known:
-                # that it raises an error is a branch of its caller, which may catch it
-                if errors and (not values or not self.ways[-1].decide()):
+                for error in {type(error): error for error in errors}.values():
+                    if not self.ways[-1].decide():  # a branch of the caller, which may catch it
+                        raise error
+                if not values:
                     raise errors[0]
                 with contextlib.suppress(_DifferentError):
                     return self._either(values)
