@@ -64,7 +64,7 @@ def record(model, example, flow):
     with contextlib.ExitStack() as stack:
         for layer in layers:
             handles = (
-                layer.register_forward_pre_hook(recorder.enter, with_kwargs=True),
+                layer.register_forward_pre_hook(recorder.enter, prepend=True, with_kwargs=True),
                 layer.register_forward_hook(recorder.leave),
             )
             for handle in handles:

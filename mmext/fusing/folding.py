@@ -3,9 +3,10 @@
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize, prune
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from .products import FoldedNorm
 
 __all__ = ['fold', 'is_conv', 'is_norm', 'is_whole', 'layers_of', 'why_not']
 
@@ -34,7 +35,7 @@ def is_conv(module):
 
 def is_norm(module):
     """Say whether a module is a batch normalisation with statistics of its own."""
-    return isinstance(module, _BatchNorm) and (module.running_mean is not None or is_lazy(module.running_mean))
+    return isinstance(module, _BatchNorm) and module.running_mean is not None
 
 
 def is_whole(module):
@@ -44,10 +45,20 @@ def is_whole(module):
     return callable(method) and not _name(method).startswith('mmcv.')
 
 
-def layers_of(model):
-    """Return the convolutions and norms of a model that are not inside of a module with a form of its own."""
+def layers_of(model, forward_known=True):
+    """Return the convolutions and norms of a model that are not inside of a module with a form of its own.
+
+    Args:
+        model (nn.Module): The model.
+        forward_known (bool): Leave out those whose ``forward`` is not known to be that of the plain layer, which are
+            modules as any other. Default: True.
+
+    Returns:
+        list[nn.Module]: The convolutions and norms.
+    """
     inside = {part for module in model.modules() if is_whole(module) for part in module.modules()}
-    return [module for module in model.modules() if module not in inside and (is_conv(module) or is_norm(module))]
+    found = [module for module in model.modules() if module not in inside and (is_conv(module) or is_norm(module))]
+    return [module for module in found if not forward_known or _own_forward(module) is None]
 
 
 def why_not(conv, norm):
@@ -60,10 +71,10 @@ def why_not(conv, norm):
     Returns:
         str or None: The reason, and what to do about it; None where it can.
     """
-    for module, forwards in ((conv, CONV_FORWARDS), (norm, NORM_FORWARDS)):
-        for reason in (_changed(module), _own_forward(module, forwards)):
-            if reason:
-                return reason
+    for module in (conv, norm):
+        reason = _changed(module) or _own_forward(module)
+        if reason:
+            return reason
     if norm.training:
         return f'the {type(norm).__name__} stays in training mode after model.eval(), with the statistics of each batch'
     if conv.out_channels != norm.num_features:
@@ -100,14 +111,15 @@ def _changed(module):
         getattr(module, name) is not parameters.get(name) for name in ('weight', 'bias')
     ):
         return f'{kind} has other parameters than weight and bias; make them what they are in the plain layer'
-    if any(map(is_lazy, [*parameters.values(), *module.buffers(recurse=False)])):
-        return f'{kind} is not initialised; run the model once first'
     return None
 
 
-def _own_forward(module, forwards):
+def _own_forward(module):
     kind = type(module)
-    known = _name(kind.forward) in forwards and kind.__call__ is nn.Module.__call__
+    known = (
+        _name(kind.forward) in (CONV_FORWARDS if is_conv(module) else NORM_FORWARDS)
+        and kind.__call__ is nn.Module.__call__
+    )
     if is_conv(module):
         known = known and _name(kind._conv_forward) in CONV_PARTS
     if known and not {'forward', '_conv_forward'} & set(vars(module)):
@@ -120,7 +132,7 @@ def _name(function):
 
 
 def fold(conv, norm):
-    """Let a convolution do the work of the norm behind it, which becomes ``nn.Identity``; both are changed in place.
+    """Let a convolution do the work of the norm behind it, which becomes a :class:`FoldedNorm`, both in place.
 
     Args:
         conv (nn.Module): The convolution.
@@ -139,6 +151,6 @@ def fold(conv, norm):
     conv.weight = nn.Parameter(weight.detach(), requires_grad=False)
     conv.bias = nn.Parameter(bias.detach(), requires_grad=False)
     # the object itself, as it may be reached in other ways than by its name: from a list, under a second name
-    norm.__dict__ = nn.Identity().eval().__dict__
-    norm.__class__ = nn.Identity
+    norm.__dict__ = FoldedNorm().eval().__dict__
+    norm.__class__ = FoldedNorm
     return None

@@ -12,11 +12,12 @@ from collections import Counter
 import torch
 from mmengine.model import is_model_wrapper
 from torch import nn
+from torch.nn.parameter import is_lazy
 
-from .conv_module import FusedConvModule
 from .example import compare, record, run
 from .flow import Flow
 from .folding import fold, is_conv, is_norm, is_whole, layers_of, why_not
+from .products import FusedConvModule
 from .tracing import study
 
 __all__ = ['fuse']
@@ -33,11 +34,11 @@ def fuse(model, example=None):
     or an activation between the two, an output that is used twice, a weight that is read elsewhere), convolution and
     norm stay as they are. The results are the same but for rounding.
 
-    The copy is in evaluation mode and frozen: no parameter requires a gradient, folded norms are ``nn.Identity``.
-    ``copy``, ``pickle``, ``to`` and ``state_dict`` work as with any module; its state dict has no entries of folded
-    norms, and a bias for each of their convolutions, so that checkpoints of the model do not fit. It cannot be trained
-    on: ``train()`` only changes what is left, such as dropout and norms that are not folded. Recomputation of
-    activations (``with_cp`` of the toolboxes' blocks) is turned off.
+    The copy is in evaluation mode and frozen: no parameter requires a gradient. ``copy``, ``pickle``, ``to`` and
+    ``state_dict`` work as with any module; its state dict has no entries of folded norms and a bias for each of their
+    convolutions, and to load one of the model itself into it raises a RuntimeError. It cannot be trained on:
+    ``train()`` only changes what is left, such as dropout and norms that are not folded. Recomputation of activations
+    (``with_cp`` of the toolboxes' blocks) is turned off.
 
     A class of modules may bring a form of its own for inference: a method ``fused()`` without arguments that returns a
     new module, which takes the place of the old one with the same results. It is called on a copy in evaluation mode,
@@ -46,8 +47,9 @@ def fuse(model, example=None):
     Args:
         model (nn.Module): Any model, whose norms have the statistics to use. It is not changed.
         example (Any, optional): What to run the model on, once: its only argument, a tuple of its arguments, or a dict
-            of its keyword arguments. Needed where a model cannot be traced, such as detectors with their heads. Where
-            it is given, outputs are compared with those of ``model``. Default: None.
+            of its keyword arguments. Needed where a model cannot be traced, such as detectors with their heads; it
+            shows what runs on it, so it is not for a model whose order depends on its input in a way that cannot be
+            traced. Where it is given, outputs are compared with those of ``model``. Default: None.
 
     Returns:
         nn.Module: The copy.
@@ -69,7 +71,7 @@ def fuse(model, example=None):
         >>> fuse(model)
         Sequential(
           (0): Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1))
-          (1): Identity()
+          (1): FoldedNorm()
           (2): ReLU()
         )
     """
@@ -136,7 +138,9 @@ def _check(model):
 def _copied(model):
     """Return a copy in evaluation mode that recomputes no activations."""
     memo = {}
-    for module in model.modules():
+    for name, module in model.named_modules():
+        if any(map(is_lazy, (*module.parameters(recurse=False), *module.buffers(recurse=False)))):
+            raise ValueError(f'{name} ({type(module).__name__}) is not initialised; run the model once first')
         for value in vars(module).values():  # such as a pruned weight, which PyTorch does not copy
             if isinstance(value, torch.Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
@@ -169,8 +173,9 @@ def _recorded(model, fused, example):
 
 
 def _pairs(model, shown, seen, uncertain):
-    """Return the pairs that are shown, and those that are declared but not shown to run in any order."""
+    """Return the pairs that are shown, and those that are declared of which it is not known how they run."""
     pairs, others = [], []
+    layers = set(layers_of(model))
     for conv in filter(is_conv, layers_of(model)):
         norm = shown.partner(conv)
         if norm is not None and (seen.partner(conv) is norm or not {conv, norm} & set(uncertain)):
@@ -178,19 +183,19 @@ def _pairs(model, shown, seen, uncertain):
     for conv, norm in _declared(model):
         known = not {conv, norm} & set(uncertain) or seen.consumers.get(conv) or seen.producers.get(norm)
         denied = (shown.consumers.get(conv) or shown.producers.get(norm)) and shown.partner(conv) is not norm
-        if not known and not denied:
+        if not layers.issuperset((conv, norm)) or not (known or denied):
             others.append((conv, norm))
     return pairs, others
 
 
 def _declared(model):
     """Return each convolution and norm that are declared one after the other, unless either is in several places."""
-    layers = set(layers_of(model))
-    found = []
+    layers = set(layers_of(model, forward_known=False))
+    found = {}
     for parent in model.modules():
         children = [child for name, child in parent.named_modules(remove_duplicate=False) if name and '.' not in name]
-        found += [pair for pair in itertools.pairwise(children) if layers.issuperset(pair)]
-    found = [(conv, norm) for conv, norm in dict.fromkeys(found) if is_conv(conv) and is_norm(norm)]
+        found.update(dict.fromkeys(pair for pair in itertools.pairwise(children) if layers.issuperset(pair)))
+    found = [(conv, norm) for conv, norm in found if is_conv(conv) and is_norm(norm)]
     counts = Counter(itertools.chain(*found))
     return [(conv, norm) for conv, norm in found if counts[conv] == counts[norm] == 1]
 

@@ -13,9 +13,9 @@ from torch import fx, nn
 
 from mmext.ops import inception_conv2d, involution
 
-from .conv_module import FusedConvModule
 from .flow import Reads, owners_of, read_graph
 from .folding import is_conv, is_norm, is_whole, layers_of
+from .products import FusedConvModule
 from .values import Value
 
 __all__ = ['study']
@@ -225,7 +225,9 @@ class _Tracer(fx.Tracer):
         self.give_up('the keys of a value decide what runs')
 
     def is_leaf_module(self, module, name):
-        return module in self.layers or is_whole(module) or super().is_leaf_module(module, name)
+        if module in self.layers or is_whole(module):
+            return True
+        return super().is_leaf_module(module, name) and 'forward' not in vars(module)
 
     def call_module(self, module, forward, args, kwargs):
         name = self.path_of_module(module)
