@@ -67,13 +67,18 @@ def _has_pairs(module):
 
 def _all_ways(root, flow):
     """Trace a network in every way to call it; return the modules that could not be traced, and why."""
-    opaque, errors = {}, []
+    opaque, errors, outputs = {}, [], []
     ways = list(itertools.product(_ways_to_call(root), (False, True)))
     for call, enabled in ways:
         with torch.set_grad_enabled(enabled):
-            errors.append(_one_way(call, flow, opaque))
+            errors.append(_one_way(call, flow, opaque, outputs))
         if root in opaque:
             return opaque
+    if any(value() is not None for value, _ in outputs):
+        gc.collect()
+    for value, conv in outputs:
+        if value() is not None:  # something keeps it: an attribute, a list, a hook
+            flow.spoil(conv)
     if None in errors:
         return opaque
     return {root: errors[0] if errors else f'{type(root).__name__}.forward takes any number of arguments, or very many'}
@@ -119,10 +124,10 @@ def _ways_to_call(module):
 _GIVEN = object()
 
 
-def _one_way(call, flow, opaque):
+def _one_way(call, flow, opaque, outputs):
     """Trace one call of a network and read the graph; return the error in which it always ends, or None."""
     layers = layers_of(call)
-    tracer = _Tracer(opaque, set(layers))
+    tracer = _Tracer(opaque, set(layers), outputs)
     try:
         with Reads(flow, owners_of(layers)):
             graph = tracer.trace(call)
@@ -132,11 +137,6 @@ def _one_way(call, flow, opaque):
             opaque[call.module] = problem
         return problem
     read_graph(graph, call, layers, flow)
-    if any(value() is not None for value, _ in tracer.outputs):
-        gc.collect()
-    for value, conv in tracer.outputs:
-        if value() is not None:  # something kept it: an attribute, a list, a hook
-            flow.spoil(conv)
     return None
 
 
@@ -193,9 +193,10 @@ class _Tracer(fx.Tracer):
     Args:
         opaque (dict[nn.Module, str]): Gets the modules that cannot be traced, and why.
         layers (set[nn.Module]): The convolutions and norms.
+        outputs (list): Gets a weak reference to each output of a convolution, and the convolution.
     """
 
-    def __init__(self, opaque, layers):
+    def __init__(self, opaque, layers, outputs):
         super().__init__(autowrap_functions=(inception_conv2d, involution))
         self.proxy_buffer_attributes = True
         self.opaque = opaque
@@ -203,7 +204,7 @@ class _Tracer(fx.Tracer):
         self.ways = [_Ways()]  # of the calls that are running, innermost last
         self.calls = 0
         self.problems = []
-        self.outputs = []  # of convolutions
+        self.outputs = outputs
 
     def give_up(self, reason):
         """End the trace of the module that is running, whether or not it catches the error."""
