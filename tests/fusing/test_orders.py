@@ -23,7 +23,8 @@ def with_statistics(model):
             if module.affine:
                 nn.init.normal_(module.weight)
                 nn.init.normal_(module.bias)
-    return model.eval()
+    model.eval()  # which returns nothing in some networks of the toolboxes
+    return model
 
 
 def norms(model):
