@@ -144,7 +144,8 @@ def fold(conv, norm):
     statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
     with torch.no_grad():
         weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
-        bias = bias.to(weight.dtype)  # without a bias, PyTorch takes the dtype of the statistics
+        # of half precision with statistics in float32, PyTorch's versions return one or the other
+        weight, bias = weight.to(conv.weight.dtype), bias.to(conv.weight.dtype)
         given = all(bool(tensor.isfinite().all()) for tensor in (conv.weight, *statistics[:2]))
         if given and not (weight.isfinite().all() and bias.isfinite().all()):
             return f'the folded weights are out of the range of {weight.dtype}; fold in torch.float32'

@@ -17,9 +17,10 @@ class Value(fx.Proxy):
 
     @property
     def __class__(self):
-        """The type, for ``torch`` itself; others ask for it to choose a branch."""
+        """The type, for the inside of ``torch``; others ask for it to choose a branch."""
         module = inspect.currentframe().f_back.f_globals.get('__name__', '')
-        if module.split('.')[0] != 'torch' and not module.startswith('mmext.fusing.'):
+        # torch.is_tensor is in torch itself
+        if not module.startswith(('torch.', 'mmext.fusing.')) or module.startswith('torch.jit'):
             self.tracer.give_up('the type of a value decides what runs')
         return type(self)
 

@@ -394,6 +394,11 @@ class AsksForType(Network):
         return self.bn(self.conv(x[0]))
 
 
+class AsksTorchForType(Network):
+    def forward(self, x):
+        return self.conv(self.bn(x)) if torch.is_tensor(x) else self.bn(self.conv(x[0]))
+
+
 class AsksForAttribute(Network):
     def forward(self, x):
         if hasattr(x, 'tensors'):
@@ -446,6 +451,11 @@ class Checkpointed(nn.Module):
         if self.with_cp and x.requires_grad:
             return checkpoint(self.part, x, use_reentrant=False)
         return self.part(x)
+
+
+class AlwaysCheckpointed(Checkpointed):
+    def forward(self, x):
+        return checkpoint(self.part, x, use_reentrant=False)
 
 
 class Looped(Network):
@@ -557,14 +567,16 @@ TRACED = {
     ForwardCalledDirectly: 0, ShapeOfWeight: 1, InLists: 0, ListInReverse: 1, ListInOrder: 2, InDict: 0,
     TappedSequential: 0, TappedSequentialWithCheck: 0, TappedSequentialByLength: None, Elsewhere: 2, InPlainList: 1,
     UnderTwoNames: 1, TiedWeights: 2, TiedToParameter: 0, DependsOnData: 0, SameOnBothBranches: 1, Conditioned: 9,
-    Checked: 1, Caught: 0, AsksForType: None, AsksForAttribute: None, SwallowsErrors: None, Option: 0, Masked: 0,
-    GradMode: 0, InTraining: 1, Checkpointed: 2, Looped: None, ByLength: None, ByLengthPreActivation: None,
+    Checked: 1, Caught: 0, AsksForType: None, AsksTorchForType: None,
+    AsksForAttribute: None, SwallowsErrors: None, Option: 0, Masked: 0,
+    GradMode: 0, InTraining: 1, Checkpointed: 2, AlwaysCheckpointed: 2, Looped: None,
+    ByLength: None, ByLengthPreActivation: None,
     ByLengthTapped: None, PartByLength: None, Reached: 1, Hooked: 1, HookedAndReplaced: 1, Frozen: 1,
 }  # fmt: skip
 
 # network -> pairs that a run on an example shows, where that differs from the trace
 RUN = {
     **{network: count for network, count in TRACED.items() if count is not None},
-    TappedSequentialByLength: 0, Looped: 1, AsksForType: 0, AsksForAttribute: 0, SwallowsErrors: 0, ByLength: 1,
-    ByLengthPreActivation: 0, ByLengthTapped: 0, PartByLength: 2,
+    TappedSequentialByLength: 0, Looped: 1, AsksForType: 0, AsksTorchForType: 0, AsksForAttribute: 0, SwallowsErrors: 0,
+    ByLength: 1,    ByLengthPreActivation: 0, ByLengthTapped: 0, PartByLength: 2,
 }  # fmt: skip

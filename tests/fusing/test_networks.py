@@ -9,6 +9,7 @@ import torchvision.models as vision
 from mmcv.cnn import fuse_conv_bn
 from mmengine.registry import DefaultScope
 from test_orders import assert_same, fused, norms, with_statistics
+from torch import fx, nn
 
 import mmext
 from mmext.models import ICResNet, InflatedDenseNet, InflatedResNet, InvolutionFPN, RedNet, WiderResNet
@@ -109,6 +110,29 @@ def test_a_detector_on_an_example():
     assert_same(model, product, image(64))
 
 
+def by_length(x):
+    return x * len(x)
+
+
+def test_graph_modules_that_cannot_be_traced_again():
+    graph = fx.Graph()
+    x = graph.placeholder('x')
+    for number in (1, 2):
+        x = graph.call_module(f'conv{number}', (x,))
+        if number == 1:
+            x = graph.call_function(by_length, (x,))  # between the first two
+        x = graph.call_module(f'bn{number}', (x,))
+    graph.output(graph.call_module('last', (x,)))
+    root = nn.ModuleDict({'last': nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))})
+    for number in (1, 2):
+        root[f'conv{number}'], root[f'bn{number}'] = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+    model = with_statistics(fx.GraphModule(root, graph))
+    for example in (None, image()):
+        product = fused(model, example)
+        assert [name for name, module in product.named_modules() if module in norms(product)] == ['bn1']
+        assert_same(model, product, image())
+
+
 FAMILIES = {
     'RedNet': (lambda: RedNet(26, stem_channels=32, base_channels=16), image(), 31),
     'IC-ResNet': (lambda: ICResNet(18, 'uniform', base_channels=16, deep_stem=True), image(), 23),
@@ -137,7 +161,7 @@ def test_function_of_mmcv(name):
 
 
 def test_fused_by_mmcv_and_by_us():
-    model = with_statistics(WiderResNet('A1', width=1 / 32))
+    model = with_statistics(WiderResNet('A2', width=1 / 32))
     product = fuse_conv_bn(copy.deepcopy(model))
     with pytest.raises(ValueError, match='which has not been fused before'):
         mmext.fuse(product)

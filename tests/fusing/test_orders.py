@@ -1,4 +1,5 @@
 import copy
+import gc
 import pickle
 import warnings
 
@@ -92,6 +93,7 @@ def test_a_recording_alone_sees_what_a_trace_sees(monkeypatch):
         uncertain.update((part, 'not traced') for part in root.modules())
 
     monkeypatch.setattr(module, 'study', nothing)
+    monkeypatch.setattr(gc, 'collect', lambda: None)  # slow, and nothing here is in a cycle
     some_inputs_only = {'DependsOnData', 'Conditioned', 'Caught', 'Option', 'Masked', 'GradMode'}
     for network, count in RUN.items():
         if network.__name__ not in some_inputs_only:
