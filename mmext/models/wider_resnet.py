@@ -79,7 +79,7 @@ class PreActivationBlock(BaseModule):
             self.add_module(f'bn{number}', build_norm_layer(norm_cfg, in_channels)[1])
             self.add_module(f'conv{number}', conv)
             in_channels = channels
-        self.shortcut = None  # after the others: mmext.fuse takes a convolution and the norm behind it for a pair
+        self.shortcut = None  # after the others, for mmcv.cnn.fuse_conv_bn: see WiderResNet
         if project:
             self.shortcut = build_conv_layer(conv_cfg, entering, in_channels, 1, stride=stride, bias=False)
         self.relu = nn.ReLU(inplace=True)
@@ -193,6 +193,9 @@ class WiderResNet(FreezableBackbone):
         def widened(channels):
             return max(1, round(channels * width))
 
+        if 6 in self.out_indices:
+            # declared before the stem: mmcv.cnn.fuse_conv_bn folds a norm into the convolution declared before it
+            self.bn7 = build_norm_layer(norm_cfg, widened(LEVELS[7][1][-1][1]))[1]
         channels = widened(STEM_CHANNELS)
         self.conv1 = build_conv_layer(conv_cfg, in_channels, channels, 3, padding=1, bias=False)
         # where the network gives up resolution: before this many of levels 2, 3, ...
@@ -230,7 +233,6 @@ class WiderResNet(FreezableBackbone):
             self.add_module(f'level{level}', blocks)
         self.feat_dim = channels
         if 6 in self.out_indices:
-            self.bn7 = build_norm_layer(norm_cfg, channels)[1]
             self.relu = nn.ReLU(inplace=True)
         self._freeze_stages()
 

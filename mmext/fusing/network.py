@@ -1,0 +1,230 @@
+"""Folding of batch normalisation into the convolutions of a whole network.
+
+``mmcv.cnn.fuse_conv_bn`` takes a norm for the partner of the convolution that is declared before it, whatever runs.
+Here a norm is folded where it is shown to take a convolution's output and to be the only one that does.
+"""
+
+import copy
+import itertools
+import warnings
+from collections import Counter
+
+import torch
+from mmengine.model import is_model_wrapper
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from .example import compare, record, run
+from .flow import Flow
+from .folding import fold, is_conv, is_norm, is_whole, layers_of, why_not
+from .products import FusedConvModule
+from .tracing import study
+
+__all__ = ['fuse']
+
+SHOWN_AT_MOST = 8  # names in a message
+
+
+def fuse(model, example=None):
+    """Return a copy of a model for inference whose convolutions do the work of the norms behind them.
+
+    A batch normalisation is folded into a convolution where it is shown that the convolution's output goes to this norm
+    and to nothing else, and that this norm takes nothing else. It is shown by a symbolic trace (``torch.fx``) of the
+    model on all of its branches, or by a run on an example. Where another order runs (norms before convolutions, a sum
+    or an activation between the two, an output that is used twice, a weight that is read elsewhere), convolution and
+    norm stay as they are. The results are the same but for rounding.
+
+    The copy is in evaluation mode and frozen: no parameter requires a gradient. ``copy``, ``pickle``, ``to`` and
+    ``state_dict`` work as with any module; its state dict has no entries of folded norms and a bias for each of their
+    convolutions, and to load one of the model itself into it raises a RuntimeError. It cannot be trained on:
+    ``train()`` only changes what is left, such as dropout and norms that are not folded. Recomputation of activations
+    (``with_cp`` of the toolboxes' blocks) is turned off.
+
+    A class of modules may bring a form of its own for inference: a method ``fused()`` without arguments that returns a
+    new module, which takes the place of the old one with the same results. It is called on a copy in evaluation mode,
+    of the outermost module that has it; what is inside is not looked at.
+
+    Args:
+        model (nn.Module): Any model, whose norms have the statistics to use. It is not changed.
+        example (Any, optional): What to run the model on, once: its only argument, a tuple of its arguments, or a dict
+            of its keyword arguments. Needed where a model cannot be traced, such as detectors with their heads; it
+            shows what runs on it, so it is not for a model whose order depends on its input in a way that cannot be
+            traced. Where it is given, outputs are compared with those of ``model``. Default: None.
+
+    Returns:
+        nn.Module: The copy.
+
+    Raises:
+        TypeError: If ``model`` is no module, or a wrapper such as ``DistributedDataParallel``, a compiled or scripted
+            module, or ``fused()`` returns no module.
+        ValueError: If the model has no convolution that a batch normalisation follows; if it cannot be told in which
+            order some of them run, which needs an example; or if the model cannot be run on the example. The message
+            names them.
+        RuntimeError: If outputs differ from those of ``model`` on the example by more than rounding.
+
+    Warns:
+        UserWarning: Names convolutions and norms that follow one another but are left as they are: pruned or
+            parametrised ones, with hooks, with a ``forward`` of their own, or not run on the example.
+
+    Examples:
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
+        >>> fuse(model)
+        Sequential(
+          (0): Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1))
+          (1): FoldedNorm()
+          (2): ReLU()
+        )
+    """
+    _check(model)
+    fused = _copied(model)
+    shown, uncertain, guarded = _traced(model, fused)
+    seen, expected = (Flow(), None) if example is None else _recorded(model, fused, example)
+    shown.update(seen)
+    pairs, others = _pairs(fused, shown, seen, uncertain)
+    names = {module: name for name, module in fused.named_modules()}
+
+    left, unknown, folded = [], [], []
+    for conv, norm in pairs:
+        reason = why_not(conv, norm) or fold(conv, norm)
+        left += [(conv, norm, reason)] if reason else []
+        folded += [] if reason else [conv]
+    for conv, norm in others:
+        reason = why_not(conv, norm)
+        if reason or example is not None:
+            left.append((conv, norm, reason or 'does not run on the example'))
+        else:
+            unknown.append((conv, norm, uncertain.get(conv) or uncertain[norm]))
+    if unknown:
+        raise ValueError(
+            'it cannot be told by a trace whether these norms take the output of the convolution that is declared '
+            f'before them, and nothing else: {_listed(unknown, names)}; give an example to run the model on: '
+            'mmext.fuse(model, example=...)'
+        )
+    fused, replaced = _replace_wholes(fused)
+    kind, reasons = type(model).__name__, f': {_listed(left, names)}' if left else ''
+    if not folded and not replaced and (left or not _declared(fused)):
+        raise ValueError(
+            f'{kind} has no convolution that a batch normalisation follows; give a model that has, which has not been '
+            f'fused before{" (left as they are" + reasons + ")" if left else ""}'
+        )
+    if left:
+        warnings.warn(f'mmext.fuse leaves these as they are{reasons}', stacklevel=2)
+    elif not folded and not replaced:
+        warnings.warn(
+            f'mmext.fuse folds nothing: no batch normalisation of {kind} takes the output of a convolution alone',
+            stacklevel=2,
+        )
+    for module in guarded:
+        if module.conv in folded:
+            module.__class__ = FusedConvModule
+    fused.requires_grad_(False)
+    if example is not None:
+        compare(expected, run(copy.deepcopy(fused), example))
+    return fused
+
+
+def _check(model):
+    kind = type(model).__name__
+    if not isinstance(model, nn.Module):
+        raise TypeError(f'model is of type {kind}; give an nn.Module')
+    if is_model_wrapper(model) or isinstance(model, nn.DataParallel):
+        raise TypeError(f'model is a {kind}, which wraps a model; give the model inside, model.module')
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TypeError(f'model is a {kind}; fuse the model before it is scripted or traced')
+    if hasattr(model, '_orig_mod'):
+        raise TypeError(f'model is a {kind}, made by torch.compile; fuse the model before it is compiled')
+
+
+def _copied(model):
+    """Return a copy in evaluation mode that recomputes no activations."""
+    memo = {}
+    for name, module in model.named_modules():
+        if any(map(is_lazy, (*module.parameters(recurse=False), *module.buffers(recurse=False)))):
+            raise ValueError(f'{name} ({type(module).__name__}) is not initialised; run the model once first')
+        for value in vars(module).values():  # such as a pruned weight, which PyTorch does not copy
+            if isinstance(value, torch.Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+    model = copy.deepcopy(model, memo)
+    model.eval()
+    for module in model.modules():
+        if vars(module).get('with_cp') is True:
+            module.with_cp = False  # what is frozen needs no activations
+    return model
+
+
+def _traced(model, fused):
+    """Return what a trace shows in terms of ``fused``: the flow, what is uncertain, what holds only with a guard."""
+    copied = _copied(model)
+    twins = dict(zip(copied.modules(), fused.modules()))  # before tracing, which may register modules
+    flow, uncertain, guarded = Flow(), {}, []
+    if not is_whole(copied):
+        study(copied, flow, uncertain, guarded)
+    uncertain = {twins[module]: reason for module, reason in uncertain.items() if module in twins}
+    return flow.renamed(twins), uncertain, [twins[module] for module in guarded]
+
+
+def _recorded(model, fused, example):
+    """Return what a run shows in terms of ``fused``, and the outputs."""
+    copied = _copied(model)
+    twins = dict(zip(copied.modules(), fused.modules()))
+    flow = Flow()
+    expected = record(copied, example, flow)
+    return flow.renamed(twins), expected
+
+
+def _pairs(model, shown, seen, uncertain):
+    """Return the pairs that are shown, and those that are declared of which it is not known how they run."""
+    pairs, others = [], []
+    layers = set(layers_of(model))
+    for conv in filter(is_conv, layers_of(model)):
+        norm = shown.partner(conv)
+        if norm is not None and (seen.partner(conv) is norm or not {conv, norm} & set(uncertain)):
+            pairs.append((conv, norm))
+    for conv, norm in _declared(model):
+        known = not {conv, norm} & set(uncertain) or seen.consumers.get(conv) or seen.producers.get(norm)
+        denied = (shown.consumers.get(conv) or shown.producers.get(norm)) and shown.partner(conv) is not norm
+        if not layers.issuperset((conv, norm)) or not (known or denied):
+            others.append((conv, norm))
+    return pairs, others
+
+
+def _declared(model):
+    """Return each convolution and norm that are declared one after the other, unless either is in several places."""
+    layers = set(layers_of(model, forward_known=False))
+    found = {}
+    for parent in model.modules():
+        children = [child for name, child in parent.named_modules(remove_duplicate=False) if name and '.' not in name]
+        found.update(dict.fromkeys(pair for pair in itertools.pairwise(children) if layers.issuperset(pair)))
+    found = [(conv, norm) for conv, norm in found if is_conv(conv) and is_norm(norm)]
+    counts = Counter(itertools.chain(*found))
+    return [(conv, norm) for conv, norm in found if counts[conv] == counts[norm] == 1]
+
+
+def _replace_wholes(model):
+    """Put the forms for inference in the place of the modules that bring one; return the model and whether any does."""
+    if is_whole(model):
+        return _form(model), True
+    forms, places = {}, []
+    for name, module in model.named_modules(remove_duplicate=False):
+        if is_whole(module) and not any(name.startswith(f'{outer}.') for outer, _ in places):
+            places.append((name, module))
+            if module not in forms:
+                forms[module] = _form(module)
+    for name, module in places:
+        parent, _, child = name.rpartition('.')
+        setattr(model.get_submodule(parent), child, forms[module])
+    return model, bool(forms)
+
+
+def _form(module):
+    form = module.fused()
+    if not isinstance(form, nn.Module):
+        raise TypeError(f'{type(module).__name__}.fused() returns a {type(form).__name__}; it must be an nn.Module')
+    form.eval()
+    return form
+
+
+def _listed(pairs, names):
+    titles = [f'{names[conv]} -> {names[norm]} ({reason})' for conv, norm, reason in pairs]
+    more = len(titles) - SHOWN_AT_MOST
+    return ', '.join(titles[:SHOWN_AT_MOST]) + (f' and {more} more' if more > 0 else '')

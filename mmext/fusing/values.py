@@ -1,0 +1,61 @@
+"""The values of a symbolic trace: those of ``torch.fx``, which say so where the trace would go wrong without a word."""
+
+import inspect
+
+import torch
+from torch import fx
+
+__all__ = ['Value']
+
+
+class Value(fx.Proxy):
+    """A proxy that is never taken for what it is not.
+
+    The proxies of ``torch.fx`` answer ``isinstance(x, torch.Tensor)`` and ``hasattr(x, ...)`` as proxies do, so that a
+    ``forward`` that asks takes a branch that no tensor takes. Here such questions end the trace of that module.
+    """
+
+    @property
+    def __class__(self):
+        """The type, for the inside of ``torch``; others ask for it to choose a branch."""
+        module = inspect.currentframe().f_back.f_globals.get('__name__', '')
+        # torch.is_tensor is in torch itself
+        if not module.startswith(('torch.', 'mmext.fusing.')) or module.startswith('torch.jit'):
+            self.tracer.give_up('the type of a value decides what runs')
+        return type(self)
+
+    def __getattr__(self, name):
+        if not hasattr(torch.Tensor, name):
+            self.tracer.give_up(f'a value is asked for its {name}, which no tensor has')
+        return _Attribute(self, name)
+
+    def __len__(self):
+        self.tracer.give_up('the length of a value decides what runs')
+
+    def __index__(self):
+        self.tracer.give_up('a value is used as a number')
+
+    __int__ = __float__ = __complex__ = __index__
+
+    def __contains__(self, item):
+        self.tracer.give_up('what is in a value decides what runs')
+
+
+class _Attribute(Value):
+    """An attribute of a value: a node of the graph if it is used as a value, none if it is called as a method."""
+
+    def __init__(self, root, name):
+        self.root = root
+        self.attr = name
+        self.tracer = root.tracer
+        self._node = None
+
+    @property
+    def node(self):
+        """Its node, made at first use."""
+        if self._node is None:
+            self._node = self.tracer.create_proxy('call_function', getattr, (self.root, self.attr), {}).node
+        return self._node
+
+    def __call__(self, *args, **kwargs):
+        return self.tracer.create_proxy('call_method', self.attr, (self.root, *args), kwargs)
