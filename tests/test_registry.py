@@ -118,9 +118,9 @@ def test_a_name_that_another_class_has_stays_refused():
     class RedNet:
         pass
 
-    with pytest.raises(KeyError, match='RedNet is already registered in model at mmext.models.rednet'):
+    with pytest.raises(KeyError, match=r'RedNet is already registered in model at mmext\.models\.rednet'):
         MODELS.register_module()(RedNet)
-    with pytest.raises(KeyError, match='RedNet is already registered in model at mmext.models.rednet'):
+    with pytest.raises(KeyError, match=r'RedNet is already registered in model at mmext\.models\.rednet'):
         MODELS.register_module(name=['RedNet'], module=RedNet)
     with pytest.raises(TypeError, match='name must be None'):
         MODELS.register_module(name=3)

@@ -1,10 +1,10 @@
 """A training that is killed while it saves leaves half a checkpoint, an empty ``last_checkpoint``, or no checkpoint.
 
-mmengine writes ``.pth`` files and ``last_checkpoint`` in place (``LocalBackend.put`` and ``CheckpointHook``), and its
-hook removes the checkpoint that ``max_keep_ckpts`` no longer allows *before* it writes the new one (no upstream issue is
-known to us). Here files are written beside their place and renamed, and the old checkpoint is removed when the new one
-and ``last_checkpoint`` are there, for which the disk needs room for one more; where it has none, mmengine's order stays.
-What a killed training left of a file is removed when the next one starts in the same folder.
+mmengine writes ``.pth`` files and ``last_checkpoint`` in place (``LocalBackend.put``, ``CheckpointHook``), and its hook
+removes the checkpoint that ``max_keep_ckpts`` no longer allows *before* it writes the new one (no upstream issue is
+known to us). Here files are written beside their place and renamed, and an old checkpoint is removed when the new one
+and ``last_checkpoint`` are there; while both are, the disk holds one more, and where it has no room for that, the old
+one goes first as before. What a killed training left of a file is removed when the next one starts in that folder.
 """
 
 import contextlib

@@ -148,7 +148,7 @@ def _make(folder):
 
 
 def _private_folder():
-    """A folder of this user's own where anybody may make some; None where that cannot be told or someone else has it."""
+    """A folder of this user's own among the temporary files; None where that cannot be told or someone else has it."""
     if not hasattr(os, 'geteuid'):
         return None
     try:
