@@ -24,10 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SAVES = 4  # of each training
+SAVES = 3  # of each training
 SAVING = re.compile(r'Saving checkpoint at (\d+)')
 RESUMED = re.compile(r'Auto resumed from the latest checkpoint (\S+?)\.?$', re.M)
-LONGEST = 0.4  # seconds between the line that announces a save and the kill
+LONGEST = 1.0  # seconds between the line that announces a save and the kill
 MINUTES = 10  # in which a training must end
 
 
