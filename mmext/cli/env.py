@@ -70,7 +70,10 @@ def _folder_of_compiled_code():
     if folder is None:
         print(f'compiled code of the CPU operators is not kept: cannot write to {", ".join(folders)}')
     else:
-        print(f'compiled code of the CPU operators is kept in {folder} (can be written)')
+        asked = os.environ.get('NUMBA_CACHE_DIR')
+        instead = asked and folder != folders[0]
+        reason = f'NUMBA_CACHE_DIR={asked} cannot be written' if instead else 'can be written'
+        print(f'compiled code of the CPU operators is kept in {folder} ({reason})')
     return folder
 
 

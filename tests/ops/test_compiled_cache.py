@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import threading
@@ -125,9 +126,16 @@ def test_something_else_in_the_place_of_a_file(make, kept, tmp_path, monkeypatch
 
 
 def test_a_file_of_another_user_is_not_used(kept, monkeypatch, caplog):
-    monkeypatch.setattr(storage, '_trusted_owners', lambda: {kept.stat().st_uid + 1})
-    assert cache.compile_kernel(add_one).cache_hits == 0
-    assert 'belongs to another user' in caplog.text
+    trusted = {os.geteuid(), 0, Path(storage.__file__).stat().st_uid}
+    other = max(trusted) + 1
+    stranger = os.stat_result((stat.S_IFREG | 0o644, 0, 0, 1, other, 0, 0, 0, 0, 0))
+    assert not storage._is_trusted(stranger)
+    assert storage._is_trusted(kept.stat())
+    monkeypatch.setattr(storage.os, 'fstat', lambda descriptor: stranger)
+    assert works(cache.compile_kernel(add_one))
+    assert f'{kept} belongs to another user and is not used' in caplog.text
+    assert 'files get another owner there' in caplog.text  # nor is one written where it would be of no use
+    assert list(kept.parent.iterdir()) == [kept]
 
 
 @pytest.mark.parametrize('place', ['below a file', 'a file', 'cannot be made', 'nowhere'])
@@ -357,6 +365,14 @@ def test_a_long_compilation_says_so_once(monkeypatch, caplog):
         timer.join(10)
     assert caplog.text.count("'mmext env --compile' does it ahead") == 1
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+def test_a_limit_of_threads_is_no_error(folder, monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, 'start', refuse)
+    assert works(cache.compile_kernel(add_one))
 
 
 def test_nothing_is_said_of_what_is_short_or_asked_for(folder, monkeypatch, caplog):

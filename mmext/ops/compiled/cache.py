@@ -7,6 +7,7 @@ whatever else the machine code depends on, its content has a checksum, and where
 compiled in every process.
 """
 
+import contextlib
 import functools
 import hashlib
 import logging
@@ -116,7 +117,8 @@ def _notice():
     seconds = SECONDS - sum(seconds for _, seconds in COMPILED)
     timer = threading.Timer(max(seconds, 0), _say_what_takes_long)
     timer.daemon = True
-    timer.start()
+    with contextlib.suppress(RuntimeError):  # where there may be no more threads, nothing is said
+        timer.start()
     return timer
 
 

@@ -102,12 +102,14 @@ def _file_name(name, key):
     return f'{name}-{hashlib.sha256(key).hexdigest()[:24]}{SUFFIX}'
 
 
-def _trusted_owners():
-    """Users whose machine code may run here: this one, root, and who owns this package, whose code runs anyway."""
+def _is_trusted(status):
+    """Say whether a file is of this user, of root, or of who owns this package, whose code runs anyway."""
+    if not hasattr(os, 'geteuid'):
+        return True
     owners = {os.geteuid(), 0}
     with contextlib.suppress(OSError):  # the package may be in an archive
         owners.add(os.stat(__file__).st_uid)
-    return owners
+    return status.st_uid in owners
 
 
 def _read_file(path):
@@ -118,7 +120,7 @@ def _read_file(path):
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(f'{path} is not a file')
-        if hasattr(os, 'geteuid') and status.st_uid not in _trusted_owners():
+        if not _is_trusted(status):
             return None
         return file.read(MOST_BYTES)
 
@@ -130,6 +132,8 @@ def _write_file(path, data):
         mode = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, 'O_BINARY', 0)
         with open(os.open(temporary, mode, 0o644), 'wb') as file:
             file.write(data)
+            if not _is_trusted(os.fstat(file.fileno())):  # a storage that gives files to another user
+                raise PermissionError('files get another owner there')
         os.replace(temporary, path)  # other processes find the old file or the new one, both whole
     except BaseException:
         with contextlib.suppress(OSError):
