@@ -49,6 +49,7 @@ class PluginRegistry(Registry):
     """
 
     def __init__(self, parent, locations=('mmext.models',)):
+        parent.children.pop('mmext', None)  # of a module whose import failed after it had made this
         super().__init__(parent.name, parent=parent, scope='mmext', locations=list(locations))
         self._unavailable = {}
 
@@ -59,8 +60,43 @@ class PluginRegistry(Registry):
             if toolbox in sys.modules and part not in sys.modules and part not in self._unavailable:
                 try:
                     import_module(part)
-                except ImportError as error:  # such as a toolbox over mmcv-lite; the rest of mmext does not need it
-                    self._unavailable[part] = f'cannot be imported ({error})'
+                except Exception as error:  # such as a toolbox over mmcv-lite; the rest of mmext does not need it
+                    self._unavailable[part] = f'cannot be imported ({type(error).__name__}: {error})'
+        for name, module in list(self.module_dict.items()):
+            origin = getattr(module, '__module__', None) or ''
+            if origin.startswith(('mmext.', *TOOLBOX_PARTS.values())) and origin not in sys.modules:
+                del self.module_dict[name]  # its module failed after it had registered this
+
+    def register_module(self, name=None, force=False, module=None):
+        """Register a class or function, directly or as a decorator.
+
+        As mmengine's, but a module that is executed again, because its import failed after it had registered some of
+        its classes, registers them again.
+
+        Args:
+            name (str or list[str], optional): Default: None, its own name.
+            force (bool): Whether it may take the name of another. Default: False.
+            module (type or Callable, optional): What to register. Default: None, what is decorated.
+
+        Returns:
+            type or Callable: What was registered, or the decorator.
+
+        Raises:
+            TypeError: If ``force`` is no bool, or ``name`` or ``module`` is of another type than said.
+            KeyError: If the name is taken by something else and ``force`` is False.
+        """
+        if module is None:
+            decorate = super().register_module(name, force)  # which checks the arguments
+            return lambda decorated: (self._forget(name, decorated), decorate(decorated))[1]
+        self._forget(name, module)
+        return super().register_module(name, force, module)
+
+    def _forget(self, name, module):
+        """Remove what an earlier execution of the code of a class registered."""
+        names = [name] if isinstance(name, str) else name or [getattr(module, '__name__', None)]
+        for known in names:
+            if _origin(self.module_dict.get(known)) == _origin(module) is not None:
+                del self.module_dict[known]
 
     def get(self, key):
         """Return the class registered under a name.
@@ -75,6 +111,9 @@ class PluginRegistry(Registry):
             KeyError: If there is no such name. The message says which ones are close.
         """
         found = super().get(key)
+        if found is None and self._unavailable:  # by now what was missing may be there
+            self._unavailable.clear()
+            found = super().get(key)
         if found is None and self.split_scope_key(key)[0] in (None, self.scope):
             name = self.split_scope_key(key)[1]
             known = sorted(self.module_dict)
@@ -92,6 +131,12 @@ class PluginRegistry(Registry):
             return self.get(key) is not None
         except KeyError:
             return False
+
+
+def _origin(module):
+    """Where the code of a class or function is; None if that is not at the top of a module."""
+    name = getattr(module, '__qualname__', '')
+    return (module.__module__, name) if name and '<locals>' not in name else None
 
 
 MODELS = PluginRegistry(ROOT_MODELS)

@@ -29,6 +29,10 @@ def test_builds(path):
     cfg = load(path)
     assert cfg.custom_imports.allow_failed_imports is False
     assert cfg.auto_scale_lr.base_batch_size > 0
+    hooks = [*cfg.default_hooks.values(), *cfg.get('custom_hooks', [])]
+    kept = [hook.get('max_keep_ckpts', -1) for hook in hooks if hook.type.endswith('CheckpointHook')]
+    assert len(kept) == 1
+    assert kept[0] == -1 or kept[0] >= 2  # a training that is killed while it saves must find one to resume from
     with torch.device('meta'):
         assert sum(p.numel() for p in build(cfg).parameters()) > 0
 

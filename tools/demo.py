@@ -150,6 +150,8 @@ def run(what, command, log):
                 minutes = (time.time() - begin) / 60
                 where = f'epoch {epoch}, step' if epoch else 'step'
                 print(f'  {where} {step}/{steps}: loss {float(loss):.3g}  ({minutes:.1f} min)', flush=True)
+            elif 'mmext env --compile' in line:  # why nothing else is heard of for a minute
+                print(f'  {line.strip()}', flush=True)
     if process.returncode:
         tail = Path(log).read_text().splitlines()[-15:]
         sys.exit('\n'.join(tail) + f'\ndemo: {what} failed (exit {process.returncode}); all it printed is in {log}')

@@ -79,6 +79,6 @@ optim_wrapper = dict(
     paramwise_cfg=dict(custom_keys=dict(mask_head=dict(lr_mult=0.5))),
 )
 auto_scale_lr = dict(base_batch_size=8)
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(max_keep_ckpts=1))
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(max_keep_ckpts=2))
 env_cfg = dict(dist_cfg=dict(backend='gloo'))
 randomness = dict(seed=0)

@@ -1,13 +1,17 @@
 """Say what is installed, which backends of the operators run on this machine, and why the others do not.
 
-Exits with 1 if an environment variable asks for a backend that does not run here.
+Exits with 1 if an environment variable asks for a backend that does not run here. With ``--compile`` the CPU operators
+are compiled ahead, so that no later process of this installation on this kind of machine waits for that (about half a
+minute); exits with 1 if the compiled code cannot be kept.
 
     mmext env
+    mmext env --compile
 """
 
 import importlib.util
 import os
 import platform
+import time
 from importlib import metadata
 
 from .table import format_table
@@ -17,7 +21,8 @@ PACKAGES = 'mmengine', 'mmcv', 'mmdet', 'mmsegmentation', 'mmpose', 'mmpretrain'
 
 
 def add_arguments(parser):
-    """Declare the arguments: there are none."""
+    """Declare the arguments."""
+    parser.add_argument('--compile', action='store_true', help='compile the CPU operators now, not at their first use')
 
 
 def run(args):
@@ -34,6 +39,7 @@ def run(args):
     missing = [name for name, version in versions.items() if version is None]
     if missing:
         print(f'not installed: {", ".join(missing)}')
+    folder = _folder_of_compiled_code()
     print()
     print(format_table(('involution', 'runs here', ''), backend_rows(), 'lll'))
     devices = ['cpu', *['cuda'] * torch.cuda.is_available()]
@@ -46,6 +52,64 @@ def run(args):
     print(f'{source}: {", ".join(f"{name} for tensors on {device}" for device, name in chosen.items())}')
     print()
     _inception_convolution()
+    if args.compile:
+        print()
+        _compile(folder)
+
+
+def _folder_of_compiled_code():
+    """Print where compiled code is kept and return that folder; None if there is none."""
+    from mmext.ops.compiled import why_not_compiled
+
+    if why_not_compiled():  # the tables say so
+        return None
+    from mmext.ops.compiled import storage
+
+    folders = storage.folders()
+    folder = next(filter(storage.is_writable, folders), None)
+    if folder is None:
+        print(f'compiled code of the CPU operators is not kept: cannot write to {", ".join(folders)}')
+    else:
+        asked = os.environ.get('NUMBA_CACHE_DIR')
+        instead = asked and folder != folders[0]
+        reason = f'NUMBA_CACHE_DIR={asked} cannot be written' if instead else 'can be written'
+        print(f'compiled code of the CPU operators is kept in {folder} ({reason})')
+    return folder
+
+
+def _compile(folder):
+    """Compile every kernel, by use of every operator in every dtype and memory format that has kernels of its own."""
+    import torch
+
+    from mmext.ops import inception_conv2d, involution
+    from mmext.ops.compiled import why_not_compiled
+
+    reason = why_not_compiled()
+    if reason:
+        raise ValueError(f'nothing can be compiled: {reason}')
+    if folder is None:
+        raise ValueError('compiled code cannot be kept; set NUMBA_CACHE_DIR to a folder that can be written')
+    from mmext.ops.compiled.cache import COMPILED, expect_compilation
+
+    def involutions():
+        for dtype in (torch.float32, torch.float64):
+            for layout in (torch.contiguous_format, torch.channels_last):
+                x = torch.ones(1, 2, 4, 4, dtype=dtype).to(memory_format=layout).requires_grad_()
+                weight = torch.ones(1, 9, 4, 4, dtype=dtype).to(memory_format=layout).requires_grad_()
+                involution(x, weight.unflatten(1, (1, 3, 3)), backend='cpu').sum().backward()
+
+    def inception_convolutions():
+        x, weight = torch.ones(1, 2, 4, 4, requires_grad=True), torch.ones(2, 2, 3, 3, requires_grad=True)
+        inception_conv2d(x, weight, None, [(1, 1, 1), (1, 2, 1)], backend='cpu').sum().backward()
+
+    expect_compilation()
+    for name, use in (('involution', involutions), ('inception convolution', inception_convolutions)):
+        print(f'compiling {name} ...', flush=True)
+        before, start = len(COMPILED), time.perf_counter()
+        with torch.inference_mode(False), torch.enable_grad():
+            use()
+        count, seconds = len(COMPILED) - before, time.perf_counter() - start
+        print(f'{name}: {count} kernels compiled in {seconds:.1f} s' if count else f'{name}: compiled already')
 
 
 def _inception_convolution():

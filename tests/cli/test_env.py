@@ -1,9 +1,12 @@
 """What ``mmext env`` prints."""
 
+import threading
+
 import pytest
 import torch
 
 from mmext.cli import env, main
+from mmext.ops import compiled
 from mmext.ops.inception_conv import functional
 from mmext.ops.involution import backends
 
@@ -82,3 +85,59 @@ def test_no_toolbox_is_imported(monkeypatch):
     assert env._version('mmdet') == '1.0'
     monkeypatch.setattr(env.importlib.util, 'find_spec', lambda name: None)
     assert env._version('mmcv') == '1.0 (without operators)'
+
+
+def test_where_compiled_code_is_kept(capsys, monkeypatch, tmp_path):
+    storage = pytest.importorskip('mmext.ops.compiled.storage', exc_type=ImportError)
+    monkeypatch.delenv('NUMBA_CACHE_DIR', raising=False)
+    monkeypatch.setattr(storage, 'folders', lambda: ['/proc/mmext', str(tmp_path / 'kept')])
+    assert main(['env']) == 0
+    assert f'compiled code of the CPU operators is kept in {tmp_path / "kept"} (can be written)' in lines(capsys)[0]
+    monkeypatch.setenv('NUMBA_CACHE_DIR', '/proc/mmext')
+    assert main(['env']) == 0
+    assert f'is kept in {tmp_path / "kept"} (NUMBA_CACHE_DIR=/proc/mmext cannot be written)' in '\n'.join(
+        lines(capsys)[0]
+    )
+    monkeypatch.setattr(storage, 'folders', lambda: ['/proc/mmext', '/proc/other'])
+    message = 'compiled code of the CPU operators is not kept: cannot write to /proc/mmext, /proc/other'
+    assert main(['env']) == 0
+    assert message in lines(capsys)[0]
+    assert main(['env', '--compile']) == 1
+    out, err = lines(capsys)
+    assert message in out
+    assert err.endswith('compiled code cannot be kept; set NUMBA_CACHE_DIR to a folder that can be written')
+
+
+def test_every_kernel_is_compiled_ahead(capsys, monkeypatch):
+    pytest.importorskip('numba')
+    from mmext.ops.compiled import cache, threads
+    from mmext.ops.inception_conv import filters, kernels
+    from mmext.ops.involution.cpu import pixels, rows
+
+    monkeypatch.setattr(threads, '_functions', {})
+    monkeypatch.setattr(cache, '_said', threading.Event())
+    assert main(['env', '--compile']) == 0
+    out, err = lines(capsys)
+    assert err == ''
+    assert [line.split(':')[0] for line in out[-4:]] == [
+        'compiling involution ...',
+        'involution',
+        'compiling inception convolution ...',
+        'inception convolution',
+    ]
+    expected = {
+        *(getattr(rows, f'_{name}{bits}') for name in ('forward', 'grad_x', 'grad_weight') for bits in (32, 64)),
+        *(pixels._forward32, pixels._forward64),
+        *(getattr(kernels, name) for name in kernels.__all__),
+        *(getattr(filters, name) for name in filters.__all__),
+    }
+    assert set(threads._functions) == expected
+    assert len(expected) == 14
+
+
+def test_nothing_can_be_compiled_ahead_without_numba(capsys, monkeypatch):
+    monkeypatch.setattr(compiled, 'why_not_compiled', lambda: 'numba cannot be imported')
+    assert main(['env']) == 0
+    assert not any('compiled code' in line for line in lines(capsys)[0])
+    assert main(['env', '--compile']) == 1
+    assert lines(capsys)[1] == 'mmext env: error: nothing can be compiled: numba cannot be imported'

@@ -11,6 +11,7 @@ tasks from a common counter, so that a thread that is held up delays nothing els
 import ctypes
 import functools
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numba
@@ -19,12 +20,17 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from .cache import compile_kernel
+
 __all__ = ['compiled_as', 'make_worker', 'run_kernel']
 
 THREAD_PRODUCTS = 200_000  # about 20 microseconds of one thread; less is not worth waking another
 CHUNKS = 8  # that a thread takes, one after the other
 HEAD = 3  # the counter, the number of tasks, the tasks of a chunk
 MOST = 24  # numbers that a kernel gets, those three included
+
+_functions = {}  # kernel -> what it was compiled to
+_compiling = threading.Lock()
 
 
 @intrinsic
@@ -41,7 +47,7 @@ def _take(typing, data, count):
 def compiled_as(name):
     """Compile a function that is made several times, under a name that no other has.
 
-    numba keeps compiled code on disk by kernel, with all that the kernel calls inside. Code of two processes meets when
+    Compiled code is kept on disk by kernel, with all that the kernel calls inside. Code of two processes meets when
     one kernel comes from the disk and another is compiled, and functions of one name are then taken for the same.
 
     Args:
@@ -113,9 +119,14 @@ def run_kernel(kernel, tasks, products, arrays, integers):
         function.ctypes(data)
 
 
-@functools.cache
 def _compiled(kernel):
-    return numba.cfunc(types.void(types.voidptr), cache=True)(kernel)
+    function = _functions.get(kernel)
+    if function is None:
+        with _compiling:  # another thread may want the same kernel
+            function = _functions.get(kernel)
+            if function is None:
+                function = _functions[kernel] = compile_kernel(kernel)
+    return function
 
 
 @functools.cache

@@ -2,9 +2,6 @@
 
 LLVM cannot see that the arrays do not overlap and would leave plain loops as they are, so the vector code is given to
 it as such, in numba intrinsics.
-
-numba's cache on disk sees changes of the file that a kernel is in, not of this one: after changing it, run once with a
-new ``NUMBA_CACHE_DIR``.
 """
 
 from llvmlite import ir

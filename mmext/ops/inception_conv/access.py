@@ -1,8 +1,4 @@
-"""How compiled code gets at arrays that it is given as addresses, and at a plan.
-
-numba's cache on disk sees changes of the file that a kernel is in, not of this one: after changing it, run once with a
-new ``NUMBA_CACHE_DIR``.
-"""
+"""How compiled code gets at arrays that it is given as addresses, and at a plan."""
 
 import numba
 from llvmlite import ir

@@ -8,6 +8,8 @@ from importlib import import_module
 import torch
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from mmext.ops.compiled import why_not_compiled
+
 from . import reference
 
 __all__ = ['BACKENDS', 'ENV_VARIABLE', 'inception_conv2d', 'why_not_cpu']
@@ -89,11 +91,7 @@ def _cpu():
 
 @functools.cache
 def _compiler_problem():
-    try:
-        import numba  # noqa: F401
-    except ImportError as error:
-        return f"numba cannot be imported ({error}); run: pip install 'mmext[cpu]'"
-    return None
+    return why_not_compiled()
 
 
 def why_not_cpu(x, weight, groups=1):

@@ -3,9 +3,6 @@
 ``ROWS x RUNS`` sums of ``LANES`` neighbours stay in vector registers. LLVM cannot see that the arrays do not overlap
 and would leave plain loops as they are, so it is given vector code as such. The right matrix comes in panels of
 ``PANEL`` columns, each with its rows one after the other, the last one narrower.
-
-numba's cache on disk sees changes of the file that a kernel is in, not of this one: after changing it, run once with a
-new ``NUMBA_CACHE_DIR``.
 """
 
 from llvmlite import binding, ir

@@ -15,6 +15,8 @@ from importlib import import_module
 import numpy as np
 import torch
 
+from mmext.ops.compiled import why_not_compiled
+
 __all__ = ['BACKENDS', 'ENV_VARIABLE', 'Backend', 'pick_backend']
 
 ENV_VARIABLE = 'MMEXT_INVOLUTION_BACKEND'
@@ -46,11 +48,7 @@ class Backend:
 
 @functools.cache
 def _numba_problem():
-    try:
-        import numba  # noqa: F401
-    except ImportError as error:
-        return f"numba cannot be imported ({error}); run: pip install 'mmext[cpu]'"
-    return None
+    return why_not_compiled()
 
 
 @functools.cache
