@@ -34,7 +34,7 @@ def adaptive_pool(rewriter, node):
     if isinstance(size, int):
         size = (size, size)
     if isinstance(size, (tuple, list)):
-        size = rewriter.new((1, *(size if len(size) == 2 else size * 2)))
+        size = rewriter.new((1, *size))
     else:
         size = rewriter.call(picture_size, rewriter.new(size))
     pooled = rewriter.call(pool, rewriter.at(x, 2), size)

@@ -180,3 +180,21 @@ def test_channels_of_a_convolution_that_is_traced():
     clip = torch.randn(1, 5, FRAMES, SIZE, SIZE)
     (found,) = outputs(network, clip)
     assert_equal(found, torch.stack([outputs(model, frame)[0] for frame in clip.unbind(2)], 2))
+
+
+class Buffers(nn.Module):
+    """Buffers of a module without a type that is known, of which one is in the state dict."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer('kept', torch.rand(3, 1, 1))
+        self.register_buffer('derived', torch.rand(3, 1, 1), persistent=False)
+
+    def forward(self, x):
+        return x * self.kept + self.derived
+
+
+def test_buffers_stay_in_the_state_dict_or_out_of_it():
+    for model in (Buffers(), nn.Sequential(Buffers())):
+        network = mmext.inflate(model, image_size=SIZE)
+        assert list(network.state_dict()) == list(model.state_dict())
