@@ -193,11 +193,8 @@ class WiderResNet(FreezableBackbone):
         def widened(channels):
             return max(1, round(channels * width))
 
-        if 6 in self.out_indices:
-            # declared before the stem: mmcv.cnn.fuse_conv_bn folds a norm into the convolution declared before it
-            self.bn7 = build_norm_layer(norm_cfg, widened(LEVELS[7][1][-1][1]))[1]
         channels = widened(STEM_CHANNELS)
-        self.conv1 = build_conv_layer(conv_cfg, in_channels, channels, 3, padding=1, bias=False)
+        stem = build_conv_layer(conv_cfg, in_channels, channels, 3, padding=1, bias=False)
         # where the network gives up resolution: before this many of levels 2, 3, ...
         halvings = {32: 5, 16: 4, 8: 3}[output_stride]
         dilation = 1
@@ -233,7 +230,9 @@ class WiderResNet(FreezableBackbone):
             self.add_module(f'level{level}', blocks)
         self.feat_dim = channels
         if 6 in self.out_indices:
+            self.bn7 = build_norm_layer(norm_cfg, channels)[1]
             self.relu = nn.ReLU(inplace=True)
+        self.conv1 = stem  # after bn7: mmcv.cnn.fuse_conv_bn folds a norm into the convolution that is before it
         self._freeze_stages()
 
     def frozen_parts(self):
