@@ -3,9 +3,9 @@
 import torch
 from mmaction.models import heads
 from mmengine.model.weight_init import normal_init
-from mmengine.runner import CheckpointLoader
 from torch import nn
 
+from mmext.convert import read_checkpoint
 from mmext.ops.inflate import inflate_linear
 from mmext.registry import MODELS
 
@@ -41,8 +41,7 @@ class _InflatedHead(heads.I3DHead):
         self.fc_cls.load_state_dict(dict(weight=self._inflated(flat.weight), bias=flat.bias))
 
     def _pretrained_layer(self):
-        checkpoint = CheckpointLoader.load_checkpoint(self.pretrained, map_location='cpu')
-        state = checkpoint.get('state_dict', checkpoint)
+        state = read_checkpoint(self.pretrained)
         shape = self.num_classes, self.in_channels
         found = {name: tuple(state[f'{name}.weight'].shape) for name in _LAYERS if f'{name}.weight' in state}
         for name in found:
