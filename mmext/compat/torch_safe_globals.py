@@ -123,6 +123,12 @@ class LoadedArray(np.ndarray):
 class _Buffer:
     """What a file gets for ``HistoryBuffer``: becomes one when its state is set, if the state is a buffer's."""
 
+    def __new__(cls, *args, **kwargs):
+        """Refuse arguments, which mmengine's files have none of."""
+        if args or kwargs:
+            _refuse('a HistoryBuffer that is not made as mmengine saves one')
+        return super().__new__(cls)
+
     @_checked
     def __setstate__(self, state):
         from mmengine.logging import HistoryBuffer

@@ -145,7 +145,7 @@ def _explained(error, path):
     )
 
 
-def state_dict_of(content, name):
+def state_dict_of(content, name, allow_empty=False):
     """Return the state dict in the content of a checkpoint of that name; raises as `read_checkpoint`."""
     state_dict = content['state_dict'] if isinstance(content, Mapping) and 'state_dict' in content else content
     if not isinstance(state_dict, Mapping):
@@ -153,7 +153,7 @@ def state_dict_of(content, name):
             f'{name} holds a {type(state_dict).__name__} where a mapping of names to tensors is needed; give a '
             "checkpoint, or {'state_dict': {name: tensor}}"
         )
-    if not state_dict:
+    if not state_dict and not allow_empty:
         raise ConversionError(f'{name} holds no tensors; give a checkpoint of trained weights')
     others = [
         f'{_shown(key)} ({type(value).__name__})' for key, value in state_dict.items() if not _is_entry(key, value)

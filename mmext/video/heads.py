@@ -5,7 +5,7 @@ from mmaction.models import heads
 from mmengine.model.weight_init import normal_init
 from torch import nn
 
-from mmext.convert import read_checkpoint
+from mmext.convert.reading import load_content, state_dict_of
 from mmext.ops.inflate import inflate_linear
 from mmext.registry import MODELS
 
@@ -41,7 +41,7 @@ class _InflatedHead(heads.I3DHead):
         self.fc_cls.load_state_dict(dict(weight=self._inflated(flat.weight), bias=flat.bias))
 
     def _pretrained_layer(self):
-        state = read_checkpoint(self.pretrained)
+        state = state_dict_of(*load_content(self.pretrained), allow_empty=True)
         shape = self.num_classes, self.in_channels
         found = {name: tuple(state[f'{name}.weight'].shape) for name in _LAYERS if f'{name}.weight' in state}
         for name in found:

@@ -42,9 +42,7 @@ def test_the_names_are_those_of_the_project():
 
 def test_every_key_of_the_published_size():
     shapes = {wider.our_key(name): shape for name, shape in wider.listed('a1_cls1000_s32_even').items()}
-    state = {
-        wider.psa_key(key): torch.zeros(shape) for key, shape in shapes.items() if key != 'head.fc.bias'
-    }
+    state = {wider.psa_key(key): torch.zeros(shape) for key, shape in shapes.items() if key != 'head.fc.bias'}
     state['fc8.weight'] = torch.zeros(20, 4096, 1, 1)
     converted, report = convert(state, 'psa')
     assert report.mapped == {wider.psa_key(key): key for key in shapes if key != 'head.fc.bias'}
