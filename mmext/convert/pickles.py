@@ -9,6 +9,7 @@ asked for, and whether each tensor lies inside of its storage.
 
 import math
 import pickletools
+import re
 
 import torch
 
@@ -16,7 +17,7 @@ from mmext.compat.torch_safe_globals import STATISTICS
 
 __all__ = ['PickleError', 'follow']
 
-MAX_STEPS = 1_000_000  # instructions; about forty for a tensor
+MAX_STEPS = 500_000  # instructions; about forty for a tensor
 MAX_COST = 20_000_000  # what calls and keys may cost besides the size of the pickle
 MAX_TUPLE = 100_000  # parts of a tuple with all tuples in it, each as often as it is there
 MAX_DIMS = 64
@@ -233,6 +234,8 @@ class _Follower:
 
     def do_global(self, arg):
         module, _, name = arg.partition(' ')
+        if not re.fullmatch(r'[\w.]+', f'{module}.{name}', re.ASCII):
+            raise PickleError('its pickle is damaged (an odd name)')
         full = f'{"builtins" if module == "__builtin__" else module}.{name}'
         storage = name.removesuffix('Storage')
         if full in WITH_ATTRIBUTES and full not in self.declared:
@@ -249,13 +252,13 @@ class _Follower:
     def do_binpersid(self, arg):
         pid = self.pop()
         items = pid.items if isinstance(pid, _Object) and pid.kind == 'tuple' else ()
-        if len(items) not in (5, 6) or items[0] != 'storage' or not isinstance(items[1], _Object):
+        if len(items) != (5 if self.storage_size else 6) or items[0] != 'storage' or not isinstance(items[1], _Object):
             raise PickleError('its pickle asks for something else than a storage')
         kind, key, location, count = items[1].kind, *items[2:5]
         view = items[5] if len(items) == 6 else None
         if not kind.startswith('storage ') or not isinstance(key, str) or not isinstance(location, str):
             raise PickleError('its pickle asks for a storage in an unknown way')
-        if type(count) is not int or count < 0 or (view is not None and self.storage_size):
+        if type(count) is not int or count < 0:
             raise PickleError('its pickle asks for a storage of an impossible size')
         found = _Storage(count, count * ITEM_SIZES[kind.removeprefix('storage ')])
         expected = self.storage_size(key) if self.storage_size else found.nbytes

@@ -52,8 +52,8 @@ def raw(data):
     return call(name('_codecs', 'encode'), data.decode('latin1'), 'latin1')
 
 
-def storage(key='0', count=4, kind='FloatStorage'):
-    return put(('storage', name('torch', kind), key, 'cpu', count)) + b'Q'
+def storage(key='0', count=4, kind='FloatStorage', legacy=False):
+    return put(('storage', name('torch', kind), key, 'cpu', count) + (None,) * legacy) + b'Q'
 
 
 def tensor(shape=(4,), stride=(1,), offset=0, **options):
