@@ -1,6 +1,7 @@
 """Checkpoints at addresses: which file an address stands for, downloaded once and kept where PyTorch keeps its own."""
 
 import difflib
+import http.client
 import re
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
@@ -61,7 +62,7 @@ def local_file(address):
             f'{url} is not the file that its name says: {error}; it was damaged on the way or changed, so try again '
             'or ask who publishes it'
         ) from None
-    except (OSError, ValueError) as error:  # urllib's errors are of these kinds
+    except (OSError, ValueError, http.client.HTTPException) as error:  # urllib's errors are of these kinds
         raise OSError(
             f'{url} cannot be downloaded ({error}); get the file in another way and put it at {path}'
         ) from None
@@ -76,10 +77,16 @@ def cached_file(url):
 
     Returns:
         Path: In the cache of ``torch.hub``.
+
+    Raises:
+        ConversionError: If it is no address, or does not end in a name that a file can have.
     """
     import torch
 
-    name = PurePosixPath(unquote(urlsplit(url).path)).name
+    try:
+        name = PurePosixPath(unquote(urlsplit(url).path)).name
+    except ValueError as error:
+        raise ConversionError(f'{url} is no address ({error}); correct it') from None
     if not name or name in ('.', '..') or not name.isprintable() or '\\' in name:
         raise ConversionError(f'{url} does not end in the name of a file; give the address of a checkpoint')
     return Path(torch.hub.get_dir()) / 'checkpoints' / name

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import torch
 
+from .addresses import is_address
 from .archives import check_archive
 from .files import existing_file
 from .mxnet_params import is_params_file
@@ -97,8 +98,8 @@ def is_pytorch_file(path):
         return file.read(4).startswith((ZIP, b'\x80'))
 
 
-def _load(path):
-    path = existing_file(path)
+def _load(source):
+    path = existing_file(source)
     if is_params_file(path):
         raise ConversionError(
             f"{path} is an MXNet .params file, no PyTorch checkpoint; choose the source 'ademxapp' for a Wider-ResNet"
@@ -120,10 +121,10 @@ def _load(path):
     except ConversionError:
         raise
     except Exception as error:  # a damaged file fails in as many ways as there are bytes
-        raise _explained(error, path) from None
+        raise _explained(error, path, is_address(source)) from None
 
 
-def _explained(error, path):
+def _explained(error, path, downloaded):
     text = str(error)
     asked = re.search(r'GLOBAL (\S*\w)\s|(getattr\(.*?\))', text)
     asked = getattr(error, 'asked', '') or (asked and (asked[1] or asked[2]))
@@ -141,7 +142,7 @@ def _explained(error, path):
         detail = f'{type(error).__name__}: {detail or "it ends too early"}'
     return ConversionError(
         f'{path} ({path.stat().st_size} bytes) cannot be read as a checkpoint ({detail}); it is cut short, damaged, '
-        'made to harm, or no PyTorch file, so download it again'
+        f'made to harm, or no PyTorch file, so {"delete it to " * downloaded}download it again'
     )
 
 
