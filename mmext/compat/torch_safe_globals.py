@@ -57,13 +57,27 @@ class _DType:
     __slots__ = ('_code', '_order')
 
     @_checked
-    def __init__(self, code, align=False, copy=True):
+    def __new__(cls, code, align=False, copy=True):
+        """Make one, or numpy's own dtype where another package has declared all that belongs to it."""
         if type(code) is not str or code not in CODES:
             _refuse(f'a numpy dtype other than {", ".join(sorted(CODES))}')
         if align not in (False, True) or copy not in (False, True):
             _refuse('a numpy dtype with other options than those that numpy writes')
+        dtype = np.dtype(code, copy=True)
+        declared = torch.serialization.get_safe_globals()
+        if any(item is name for item in declared for name in _numpy_names()):
+            # torch.load then finds either meaning of each name, by chance: numpy's array takes numpy's dtype alone
+            if not all(any(item is name for item in declared) for name in (np.dtype, type(dtype))):
+                raise pickle.UnpicklingError(
+                    f'another package has declared some of numpy as safe, but not what a dtype of {code} needs: call '
+                    f"torch.serialization.add_safe_globals([numpy.dtype, type(numpy.dtype('{code}'))], or declare "
+                    'nothing of numpy, as mmext has declared plain arrays'
+                )
+            return dtype
+        self = super().__new__(cls)
         self._code = code
         self._order = '='
+        return self
 
     @_checked
     def __setstate__(self, state):
@@ -120,7 +134,18 @@ class LoadedArray(np.ndarray):
         return np.array(self)
 
 
-class _Buffer:
+class _Statistics(type):
+    """Gives the stand-in for ``HistoryBuffer`` its statistics, for a ``getattr`` that another package declared."""
+
+    def __getattr__(cls, name):
+        from mmengine.logging import HistoryBuffer
+
+        if name in STATISTICS:
+            return getattr(HistoryBuffer, name)
+        raise AttributeError(name)
+
+
+class _Buffer(metaclass=_Statistics):
     """What a file gets for ``HistoryBuffer``: becomes one when its state is set, if the state is a buffer's."""
 
     def __new__(cls, *args, **kwargs):
@@ -154,6 +179,11 @@ class _Buffer:
         for name, value in history.items():
             setattr(self, name, np.array(value))
         self._set_default_statistics()
+
+
+def _numpy_names():
+    multiarray = np.core.multiarray if np.__version__ < '2' else np._core.multiarray
+    return np.dtype, np.ndarray, multiarray._reconstruct, multiarray.scalar
 
 
 def _plain_dtype(dtype):

@@ -1,39 +1,52 @@
 """The files of ``torch.save``, checked before PyTorch reads them: they take no more memory than they are long."""
 
 import io
-import mmap
+import os
 import struct
 import zipfile
 import zlib
 from itertools import pairwise
 
-from .pickles import PickleError, follow
+from .pickles import follow
+from .standins import PickleError
 
 __all__ = ['check_archive']
 
 MAGIC = 0x1950A86A20F9469CFC6C  # starts the format before PyTorch 1.6, which is five pickles and the storages
-END, END64, LOCATOR = b'PK\x05\x06', b'PK\x06\x06', b'PK\x06\x07'
-END_SIZE, END64_SIZE, LOCATOR_SIZE, LOCAL_SIZE = 22, 56, 20, 30
+RECORD, END, END64, LOCATOR = b'PK\x03\x04', b'PK\x05\x06', b'PK\x06\x06', b'PK\x06\x07'
+END_SIZE, END64_SIZE, LOCATOR_SIZE, RECORD_SIZE = 22, 56, 20, 30
+MAX_RECORDS = 100_000  # a storage each
+MAX_DIRECTORY = 2**24  # bytes
+BLOCK = 2**20
 
 
 def check_archive(file):
     """Check a checkpoint's structure and follow its pickle, without making anything that it asks for.
 
     Args:
-        file (BinaryIO): A file of the operating system, not empty.
+        file (BinaryIO): A file that can be read anywhere, not empty.
 
     Raises:
         PickleError: If it asks for code, would take more memory than it is long, or is damaged.
     """
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if data[:4] == b'PK\x03\x04':
-            _check_zip(file, data)
-        else:
-            _check_legacy(data)
+    length = file.seek(0, os.SEEK_END)
+    if _read(file, 0, 4, length) == RECORD:
+        _check_zip(file, length)
+    else:
+        file.seek(0)
+        _check_legacy(file, length)
 
 
-def _check_zip(file, data):
-    count = _check_directory(data)
+def _read(file, start, size, length):
+    """Return bytes of the file; fewer where it ends."""
+    if start < 0:
+        raise PickleError('it ends too early')
+    file.seek(start)
+    return file.read(min(size, max(length - start, 0)))
+
+
+def _check_zip(file, length):
+    count = _check_directory(file, length)
     with zipfile.ZipFile(file) as archive:
         records = archive.infolist()
     if len(records) != count:
@@ -43,22 +56,23 @@ def _check_zip(file, data):
         name = record.filename
         if record.compress_type != zipfile.ZIP_STORED or record.compress_size != record.file_size:
             raise PickleError(
-                f'its record {name!r} is compressed ({record.compress_size} bytes for {record.file_size}); torch.save '
-                'writes records as they are: unpack it and zip it without compression (zip -0), or save it again'
+                f'its record {name[:50]!r} is compressed ({record.compress_size} bytes for {record.file_size}); '
+                'torch.save writes records as they are: unpack it and zip it without compression (zip -0), or save it '
+                'again'
             )
         if record.flag_bits & 0x1:
-            raise PickleError(f'its record {name!r} is encrypted')
+            raise PickleError(f'its record {name[:50]!r} is encrypted')
         if record.orig_filename != name or name.lower() in names:  # PyTorch looks names up without regard to case
-            raise PickleError(f'it has two records {name!r}, or one of an odd name')
+            raise PickleError(f'it has two records {name[:50]!r}, or one of an odd name')
         names.add(name.lower())
-        spans.append(_span(data, record))
+        spans.append(_span(file, record, length))
     folder = records[0].filename.partition('/')[0] if records else ''
-    sizes = {
-        record.filename.removeprefix(f'{folder}/'): span
+    places = {
+        record.filename.removeprefix(f'{folder}/'): span[1:]
         for record, span in zip(records, spans)
         if record.filename.startswith(f'{folder}/')
     }
-    if 'data.pkl' not in sizes:
+    if 'data.pkl' not in places:
         raise PickleError('it is a zip archive without the data.pkl of torch.save')
     if any(name.endswith('/constants.pkl') for name in names):
         raise PickleError(
@@ -66,72 +80,80 @@ def _check_zip(file, data):
             'and save its state_dict()'
         )
     _check_overlap(spans, records)
-    summed = any(record.CRC for record in records)  # torch.serialization.set_crc32_options(False) writes zeros
-    with memoryview(data) as view:
-        for record, (_, start, stop) in zip(records, spans):
-            if summed and zlib.crc32(view[start:stop]) != record.CRC:
-                raise PickleError(f'its record {record.filename!r} is damaged (another checksum than written)')
+    _check_sums(file, records, spans, length)
 
     def storage_size(key):
-        if f'data/{key}' not in sizes:
+        if f'data/{key}' not in places:
             raise PickleError(f'its storage {key[:50]!r} is missing')
-        _, start, stop = sizes[f'data/{key}']
+        start, stop = places[f'data/{key}']
         return stop - start
 
-    _, start, stop = sizes['data.pkl']
-    follow(io.BytesIO(data[start:stop]), storage_size)
+    start, stop = places['data.pkl']
+    follow(io.BytesIO(_read(file, start, stop - start, length)), storage_size)
 
 
-def _check_directory(data):
+def _check_directory(file, length):
     """Return the number of records, after checking that every reader of zip archives finds the same directory."""
-    end = len(data) - END_SIZE
-    if end < 0 or data[end : end + 4] != END or data[-2:] != b'\0\0':
+    end = length - END_SIZE
+    last = _read(file, end, END_SIZE, length)
+    if last[:4] != END or last[-2:] != b'\0\0':
         raise PickleError('it ends too early, or has something after its end')
-    count, size, offset = struct.unpack_from('<10xHLL', data, end)
-    locator = end - LOCATOR_SIZE
-    if locator >= 0 and data[locator : locator + 4] == LOCATOR:
-        (end64,) = struct.unpack_from('<8xQ', data, locator)
-        end = locator - END64_SIZE
-        if end < 0 or end64 != end or data[end : end + 4] != END64:
-            raise PickleError('its directory is damaged')
-        count, size, offset = struct.unpack_from('<32xQQQ', data, end)
-    if offset + size != end:
-        raise PickleError('its directory is damaged')
+    count, size, offset = struct.unpack_from('<10xHLL', last)
+    if end >= LOCATOR_SIZE + END64_SIZE:
+        locator = _read(file, end - LOCATOR_SIZE, LOCATOR_SIZE, length)
+        if locator[:4] == LOCATOR:
+            end -= LOCATOR_SIZE + END64_SIZE
+            last = _read(file, end, END64_SIZE, length)
+            if struct.unpack_from('<8xQ', locator)[0] != end or last[:4] != END64:
+                raise PickleError('its directory is damaged')
+            count, size, offset = struct.unpack_from('<32xQQQ', last)
+    if offset + size != end or count > MAX_RECORDS or size > MAX_DIRECTORY:
+        raise PickleError('its directory is damaged, or far larger than that of a checkpoint')
     return count
 
 
-def _span(data, record):
+def _span(file, record, length):
     """Return where a record starts, where its bytes do, and where they end."""
-    header = record.header_offset
-    if header < 0 or data[header : header + 4] != b'PK\x03\x04' or header + LOCAL_SIZE > len(data):
-        raise PickleError(f'its record {record.filename!r} is damaged')
-    name, extra = struct.unpack_from('<26xHH', data, header)
-    start = header + LOCAL_SIZE + name + extra
-    if start + record.file_size > len(data):
-        raise PickleError(f'its record {record.filename!r} ends after the file does')
-    return header, start, start + record.file_size
+    header = _read(file, record.header_offset, RECORD_SIZE, length)
+    if header[:4] != RECORD or len(header) < RECORD_SIZE:
+        raise PickleError(f'its record {record.filename[:50]!r} is damaged')
+    name, extra = struct.unpack_from('<26xHH', header)
+    start = record.header_offset + RECORD_SIZE + name + extra
+    if start + record.file_size > length:
+        raise PickleError(f'its record {record.filename[:50]!r} ends after the file does')
+    return record.header_offset, start, start + record.file_size
 
 
 def _check_overlap(spans, records):
     order = sorted(range(len(spans)), key=lambda index: spans[index])
     for before, after in pairwise(order):
         if spans[before][2] > spans[after][0]:
-            raise PickleError(
-                f'its records {records[before].filename!r} and {records[after].filename!r} share bytes of the file'
-            )
+            names = [records[index].filename[:50] for index in (before, after)]
+            raise PickleError(f'its records {names[0]!r} and {names[1]!r} share bytes of the file')
 
 
-def _check_legacy(data):
-    magic, _ = follow(data)
+def _check_sums(file, records, spans, length):
+    if not any(record.CRC for record in records):
+        return  # torch.serialization.set_crc32_options(False) writes zeros
+    for record, (_, start, stop) in zip(records, spans):
+        found = 0
+        for position in range(start, stop, BLOCK):
+            found = zlib.crc32(_read(file, position, min(BLOCK, stop - position), length), found)
+        if found != record.CRC:
+            raise PickleError(f'its record {record.filename[:50]!r} is damaged (another checksum than written)')
+
+
+def _check_legacy(file, length):
+    magic, _ = follow(file)
     if getattr(magic, 'items', None) != MAGIC:
         raise PickleError('it does not start as files of torch.save do')
     for _ in range(2):  # version of the protocol, sizes of types
-        follow(data)
-    _, storages = follow(data)
-    keys, _ = follow(data)
+        follow(file)
+    _, storages = follow(file)
+    keys, _ = follow(file)
     listed = keys.items if getattr(keys, 'kind', '') == 'list' else []
     if not all(isinstance(key, str) for key in listed) or sorted(listed) != sorted(storages):
         raise PickleError('its list of storages is not that of its pickle')
-    held = len(data) - data.tell()
+    held = length - file.tell()
     if sum(storages.values()) + 8 * len(storages) > held:
         raise PickleError(f'its storages have {sum(storages.values())} bytes, but only {held} bytes of them are there')

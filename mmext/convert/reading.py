@@ -9,8 +9,8 @@ from .addresses import is_address
 from .archives import check_archive
 from .files import existing_file
 from .mxnet_params import is_params_file
-from .pickles import PickleError
 from .report import ConversionError, name_keys
+from .standins import PickleError
 
 __all__ = ['dataset_meta', 'is_pytorch_file', 'load_content', 'read_checkpoint', 'runs_of', 'state_dict_of']
 

@@ -2,10 +2,12 @@
 
 import io
 import itertools
+import os
 import pickle
 import struct
 import subprocess
 import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -124,7 +126,8 @@ HOSTILE_DTYPES = {
     'state as dict': dtype('f8', {'_code': 'O'}),
     'state as list': dtype('f8', list(STATE)),
     'attributes': build(call(DTYPE, 'f8'), ({'_code': 'O'}, {'_code': 'O'})),
-    'class made without its constructor': new(DTYPE, 'f8'),
+    'class made without a code': new(DTYPE),
+    'class made of objects': new(DTYPE, 'O'),
     'none': put(None),
     'text alone': put('f8'),
     'type of PyTorch': name('torch', 'float64'),
@@ -331,12 +334,41 @@ def test_pytorch_alone_refuses_all_of_it(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_names_of_other_packages_beside_these(tmp_path):
-    """Others declare numpy's own names, as PyTorch's documentation advises; plain arrays load, whichever is found."""
-    multiarray = np.core.multiarray if np.__version__ < '2' else np._core.multiarray
-    torch_names = [multiarray._reconstruct, np.ndarray]
-    with torch.serialization.safe_globals(torch_names):
-        assert np.array_equal(load(tmp_path, array()), [1.0, 2.0])
+@pytest.mark.parametrize('seed', range(3))
+def test_names_of_other_packages_beside_these(tmp_path, seed):
+    """Others declare numpy's own names, as PyTorch's documentation advises: the outcome is not left to chance."""
+    script = """
+        import pickle, sys
+        import numpy as np
+        import torch
+        import mmext
+        from mmengine.logging import HistoryBuffer
+
+        multiarray = np.core.multiarray if np.__version__ < '2' else np._core.multiarray
+        whole = [getattr, HistoryBuffer, np.dtype, np.ndarray, multiarray._reconstruct, multiarray.scalar]
+        whole += [type(np.dtype(code)) for code in ('f8', 'i8')]
+        for _ in range(10):
+            with torch.serialization.safe_globals(whole):
+                hub = torch.load(sys.argv[1], weights_only=True)
+                assert hub['loss'].mean() == 2 and hub['loss'].statistics('max') == 3 and hub['best'] == 1.5
+            for part in (whole[2:4], whole[3:5], whole[2:6]):
+                with torch.serialization.safe_globals(part):
+                    try:
+                        torch.load(sys.argv[1], weights_only=True)
+                    except pickle.UnpicklingError:
+                        continue
+                    raise AssertionError(part)
+        """
+    from mmengine.logging import HistoryBuffer
+
+    torch.save({'loss': HistoryBuffer([1.0, 3.0], [1, 1]), 'best': np.float64(1.5)}, tmp_path / 'a.pth')
+    done = subprocess.run(
+        [sys.executable, '-c', textwrap.dedent(script), tmp_path / 'a.pth'],
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'PYTHONHASHSEED': str(seed)},
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_checkpoint_of_the_runner_is_resumed(tmp_path):

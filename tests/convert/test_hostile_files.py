@@ -138,6 +138,9 @@ def damaged_zips(folder):
     files[edited('checksum', (record + 16, b'abcd'))] = 'checksum'
     files[edited('data', (whole.index(b'a/data/0') + 9, b'\x01'))] = 'checksum'
     files[edited('name', (record + 46, b'a/\0'))] = ''
+    entries = whole[directory : whole.index(b'PK\x01\x02', directory + 4)] * 300_000
+    end = struct.pack('<4s4xHHLLH', b'PK\x05\x06', 4, 4, len(entries), directory, 0)
+    files[edited('directory', content=whole[:directory], tail=entries + end)] = 'far larger'
     for index, extra in enumerate(['A/DATA.PKL', 'a/Data/0']):
         files[write(folder / f'twice{index}.pth', good, records=[(extra, b'')])] = 'two records'
     files[write(folder / 'script.pth', good, records=[('a/constants.pkl', b'')])] = 'TorchScript'
@@ -145,6 +148,11 @@ def damaged_zips(folder):
         archive.writestr('a/readme', 'x')
     files[folder / 'other.pth'] = 'data.pkl'
     return files
+
+
+def part(key, offset, count):
+    """A part of a storage, as files of PyTorch before 0.4 have them."""
+    return put(('storage', name('torch', 'FloatStorage'), '0', 'cpu', 4, (key, offset, count))) + b'Q'
 
 
 def damaged_legacy(folder):
@@ -159,8 +167,10 @@ def damaged_legacy(folder):
             (tensor(legacy=True), dict(storages=[(10**10, bytes(16))]), 'wrong'),
             (tensor(legacy=True), dict(storages=[(4, bytes(8))]), 'but only'),
             (tensor((5,), legacy=True), {}, 'holds only a part'),
-            (put(('storage', name('torch', 'FloatStorage'), '0', 'cpu', 4, ('v', 3, 2))) + b'Q', {}, 'does not have'),
+            (part('v', 3, 2), {}, 'does not have'),
             (name('os', 'system'), {}, 'os.system'),
+            ([part('v', 0, 2), part('v', 2, 2)], {}, 'one name to several parts'),
+            (part('0', 0, 2), {}, 'one name to a storage and a part'),
         ]
     ):
         files[write_legacy(folder / f'legacy{index}.pth', {'x': value}, **options)] = word
@@ -274,6 +284,29 @@ def test_many_tensors_over_one_memory():
     read_checkpoint({str(index): storage for index in range(10)})
     with pytest.raises(ConversionError, match='holds 100 tensors of 400000 bytes over 4000 bytes of memory'):
         read_checkpoint({str(index): storage for index in range(100)})
+
+
+def test_mappings_as_python_2_wrote_them(tmp_path):
+    """One call with a list of pairs: 4,000 tensors load, but not as many keys that could have one hash."""
+    pairs = [[f'layer{index}.weight', tensor(key=str(index), legacy=True)] for index in range(4000)]
+    storages = dict(keys=[str(index) for index in range(4000)], storages=[(4, bytes(16))] * 4000)
+    found = read_checkpoint(write_legacy(tmp_path / 'a.pth', call(ORDERED, pairs), **storages))
+    assert list(found) == [key for key, _ in pairs]
+    pairs = [[(MERSENNE * index,), 1] for index in range(1, 4000)]
+    with pytest.raises(ConversionError, match='more memory or time'):
+        read_checkpoint(write_legacy(tmp_path / 'a.pth', [tensor(legacy=True), call(ORDERED, pairs)]))
+
+
+def test_parts_of_a_storage(tmp_path):
+    view = part('v', 1, 2)
+    hooks = call(ORDERED)
+    value = call(name('torch._utils', '_rebuild_tensor_v2'), view, 0, (2,), (1,), False, hooks)
+    data = struct.pack('<4f', 0, 1, 2, 3)
+    found = read_checkpoint(write_legacy(tmp_path / 'a.pth', {'x': value, 'y': value}, storages=[(4, data)]))
+    assert found['x'].tolist() == found['y'].tolist() == [1, 2]
+    value = call(name('torch._utils', '_rebuild_tensor_v2'), view, 0, (3,), (1,), False, hooks)
+    with pytest.raises(ConversionError, match='holds only a part'):
+        read_checkpoint(write_legacy(tmp_path / 'a.pth', {'x': value}, storages=[(4, data)]))
 
 
 @pytest.mark.parametrize('key', ['x' * 501, 'a\nb', 'a\x1b[31m', ('a',) * 1000])
