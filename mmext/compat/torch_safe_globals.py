@@ -105,7 +105,8 @@ class LoadedArray(np.ndarray):
 
     @_checked
     def __setstate__(self, state):
-        if self.size or self.base is not _NOTHING:
+        # setting the state frees what memory the array owns, where a tensor may point
+        if self.size or (self.base is not None and self.base is not _NOTHING):
             _refuse('an array whose values are set twice')
         if type(state) is not tuple or len(state) != 5 or not _is_int(state[0], 1, 1):
             _refuse('an array with another state than numpy writes')
@@ -118,7 +119,6 @@ class LoadedArray(np.ndarray):
         _check_data(data, dtype, math.prod(shape))
         if not data and math.prod(n or 1 for n in shape) > MAX_SIDE:
             _refuse('an array of an impossible shape')
-        # the buffer of _NOTHING is not this array's, so that nothing is freed here that a tensor could still point to
         super().__setstate__((1, shape, dtype, bool(fortran), data))
 
     def __reduce__(self):

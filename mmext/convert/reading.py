@@ -141,8 +141,8 @@ def _explained(error, path, downloaded):
         detail = text.rpartition('WeightsUnpickler error:')[2].strip().partition('\n')[0][:200]
         detail = f'{type(error).__name__}: {detail or "it ends too early"}'
     return ConversionError(
-        f'{path} ({path.stat().st_size} bytes) cannot be read as a checkpoint ({detail}); it is cut short, damaged, '
-        f'made to harm, or no PyTorch file, so {"delete it to " * downloaded}download it again'
+        f'{path} ({path.stat().st_size} bytes) cannot be read as a checkpoint ({detail}); it is cut short or no '
+        f'PyTorch file, so {"delete it to " * downloaded}download it again'
     )
 
 
