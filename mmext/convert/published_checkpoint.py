@@ -27,7 +27,8 @@ class PublishedCheckpoint:
 
     Args:
         source (str): Format of the checkpoint, see :func:`mmext.convert.convert`.
-        checkpoint (str or Path): The file, as published or as ``mmext convert`` wrote it.
+        checkpoint (str or Path): The file, as published or as ``mmext convert`` wrote it, or its address, as
+            :func:`mmext.convert.read_checkpoint` takes them.
         prefix (str, optional): Which part of the checkpoint to load, for example ``'backbone.'`` for a backbone; the
             module's keys are those that follow it. Default: None, everything.
 

@@ -62,22 +62,22 @@ def load_pretrained(module, checkpoint, from_2d=True, names=(), modes=None):
 
     Args:
         module (nn.Module): The backbone.
-        checkpoint (str or Path): What mmengine loads: a path, a URL, or ``torchvision://resnet50``. A ``state_dict``
-            within it, and ``module.`` and ``backbone.`` before the names, are taken off.
+        checkpoint (str or Path): A path, a URL, or ``torchvision://resnet50``; see
+            :func:`mmext.convert.read_checkpoint`. A ``state_dict`` within it, and ``module.`` and ``backbone.`` before
+            the names, are taken off.
         from_2d (bool): Whether it is of the 2D network, to be inflated. Default: True.
         names (Sequence[tuple[str, str]]): Patterns and what replaces them, for other names of the same network.
             Default: ().
         modes (dict[str, str], optional): See :func:`inflate_state_dict`. Default: None.
 
     Raises:
-        ValueError: If the checkpoint does not fit; the message names the keys and says what to set.
+        ValueError: If the checkpoint cannot be read in safety or does not fit; the message names the keys and says what
+            to set.
         OSError: If there is no such file.
     """
-    from mmengine.runner import CheckpointLoader
+    from mmext.convert import read_checkpoint
 
-    loaded = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu')
-    state_dict = loaded.get('state_dict', loaded)
-    state_dict = {key.removeprefix('module.'): value for key, value in state_dict.items()}
+    state_dict = {key.removeprefix('module.'): value for key, value in read_checkpoint(checkpoint).items()}
     if any(key.startswith('backbone.') for key in state_dict):
         start = len('backbone.')
         state_dict = {key[start:]: value for key, value in state_dict.items() if key.startswith('backbone.')}

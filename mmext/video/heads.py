@@ -3,9 +3,9 @@
 import torch
 from mmaction.models import heads
 from mmengine.model.weight_init import normal_init
-from mmengine.runner import CheckpointLoader
 from torch import nn
 
+from mmext.convert.reading import load_content, state_dict_of
 from mmext.ops.inflate import inflate_linear
 from mmext.registry import MODELS
 
@@ -41,8 +41,7 @@ class _InflatedHead(heads.I3DHead):
         self.fc_cls.load_state_dict(dict(weight=self._inflated(flat.weight), bias=flat.bias))
 
     def _pretrained_layer(self):
-        checkpoint = CheckpointLoader.load_checkpoint(self.pretrained, map_location='cpu')
-        state = checkpoint.get('state_dict', checkpoint)
+        state = state_dict_of(*load_content(self.pretrained), allow_empty=True)
         shape = self.num_classes, self.in_channels
         found = {name: tuple(state[f'{name}.weight'].shape) for name in _LAYERS if f'{name}.weight' in state}
         for name in found:
@@ -92,16 +91,17 @@ class InflatedLinearHead(_InflatedHead):
         in_channels (int): Channels of the backbone's last map (its ``feat_dim``), at least 1.
         frames (int): Frames of that map, at least 1: those of the clip over the backbone's temporal stride, which is 16
             for ``InflatedResNet`` (rounded up) and 8 for ``InflatedDenseNet`` (rounded down).
-        pretrained (str, optional): 2D checkpoint with the classifier, a path or ``'torchvision://resnet50'``; read by
-            ``init_weights``. Default: None, normal weights of standard deviation ``init_std``.
+        pretrained (str, optional): 2D checkpoint with the classifier, a path, a URL or ``'torchvision://resnet50'``;
+            read by ``init_weights``, see :func:`mmext.convert.read_checkpoint`. Default: None, normal weights of
+            standard deviation ``init_std``.
         **kwargs: Those of ``mmaction.models.heads.I3DHead``, such as ``dropout_ratio``, but for ``spatial_type``.
 
     Shapes:
         [N, in_channels, frames, H', W'] -> [N, num_classes].
 
     Raises:
-        ValueError: If an argument is not as above. In ``init_weights``, if the checkpoint has no classifier of these
-            sizes.
+        ValueError: If an argument is not as above. In ``init_weights``, if the checkpoint cannot be read in safety or
+            has no classifier of these sizes.
     """
 
     def __init__(self, num_classes, in_channels, frames, pretrained=None, **kwargs):
@@ -155,16 +155,17 @@ class InflatedConvHead(_InflatedHead):
     Args:
         num_classes (int): Number of classes, at least 1.
         in_channels (int): Channels of the backbone's last map (its ``feat_dim``), at least 1.
-        pretrained (str, optional): 2D checkpoint with the classifier, a path or ``'torchvision://resnet50'``; read by
-            ``init_weights``. Default: None, normal weights of standard deviation ``init_std``.
+        pretrained (str, optional): 2D checkpoint with the classifier, a path, a URL or ``'torchvision://resnet50'``;
+            read by ``init_weights``, see :func:`mmext.convert.read_checkpoint`. Default: None, normal weights of
+            standard deviation ``init_std``.
         **kwargs: Those of ``mmaction.models.heads.I3DHead``, such as ``dropout_ratio``, but for ``spatial_type``.
 
     Shapes:
         [N, in_channels, T', H', W'] -> [N, num_classes].
 
     Raises:
-        ValueError: If an argument is not as above. In ``init_weights``, if the checkpoint has no classifier of these
-            sizes.
+        ValueError: If an argument is not as above. In ``init_weights``, if the checkpoint cannot be read in safety or
+            has no classifier of these sizes.
     """
 
     def __init__(self, num_classes, in_channels, pretrained=None, **kwargs):

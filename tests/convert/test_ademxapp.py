@@ -23,7 +23,7 @@ CONFIGS = ROOT / 'configs' / 'wider_resnet'
 
 def empty(shapes):
     """Tensors of these shapes that take no memory."""
-    return {key: torch.zeros(()).expand(shape) for key, shape in shapes.items()}
+    return {key: torch.zeros(shape) for key, shape in shapes.items()}
 
 
 def save(path, state, version=0):

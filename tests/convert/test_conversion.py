@@ -52,7 +52,7 @@ ROWS = {
 
 def row(name):
     """A state dict of a row's keys and shapes that takes no memory."""
-    return {key: torch.zeros(()).expand(shape) for key, shape in golden.Case('involution', f'rows/{name}')['state']}
+    return {key: torch.zeros(shape) for key, shape in golden.Case('involution', f'rows/{name}')['state']}
 
 
 def shapes(state_dict):
@@ -92,7 +92,7 @@ def test_a_row_fills_the_model_of_its_config(name):
 def test_depth_38_that_no_golden_row_has():
     with torch.device('meta'):
         model = build('rednet38_64xb32-130e_in1k')
-    state = {key: torch.zeros(()).expand(value.shape) for key, value in model.state_dict().items()}
+    state = {key: torch.zeros(value.shape) for key, value in model.state_dict().items()}
     converted, report = convert(state, 'involution')
     assert (report.architecture['depth'], report.architecture['stem_kernel']) == (38, 7)
     assert shapes(converted) == shapes(state)
@@ -214,7 +214,7 @@ def test_a_wrong_shape_is_named():
 )
 def test_parts_that_do_not_agree(name, key):
     state = row(name)
-    state[key] = torch.zeros(()).expand(7, *state[key].shape[1:])
+    state[key] = torch.zeros(7, *state[key].shape[1:])
     with pytest.raises(ConversionError, match=rf'shapes differ in 1 key: {key} \(\[7'):
         convert(state, 'involution')
     del state[key]

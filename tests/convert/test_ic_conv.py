@@ -183,7 +183,7 @@ def test_every_tensor_of_an_estimator():
 
 def test_an_estimator_fills_the_model_of_the_pose_config():
     case = golden.Case('ic_conv', 'pose_ic_resnet50')
-    state = {f'backbone.{key}': torch.zeros(()).expand(shape) for key, shape in case['state']}
+    state = {f'backbone.{key}': torch.zeros(shape) for key, shape in case['state']}
     for step, into in enumerate((2048, 256, 256)):
         state[f'keypoint_head.deconv_layers.{3 * step}.weight'] = torch.zeros(into, 256, 4, 4)
         for name in ('weight', 'bias', 'running_mean', 'running_var'):
@@ -239,7 +239,7 @@ def test_every_published_pattern_is_told_by_its_runs(name):
     with torch.device('meta'):
         model = ICResNet(50 if len(pattern) == 16 else 101, pattern)
         state = published(model)
-    state = {key: torch.zeros(()).expand(value.shape) for key, value in state.items()}
+    state = {key: torch.zeros(value.shape) for key, value in state.items()}
     same = [other for other in PUBLISHED if load_pattern(other) == pattern]
     assert convert(state, 'ic-conv')[1].architecture['pattern'] == ' or '.join(same)
 
@@ -288,7 +288,7 @@ def test_a_backbone_is_filled_and_its_pattern_compared(tmp_path, converted):
 
 def test_a_backbone_with_another_published_pattern_is_refused(tmp_path):
     case = golden.Case('ic_conv', 'ic_resnet50_detection')
-    state = {key: torch.zeros(()).expand(shape) for key, shape in case['state']}
+    state = {key: torch.zeros(shape) for key, shape in case['state']}
     path = save(tmp_path / 'ic_resnet50_detection.pth.tar', state)
     message = (
         r'does not fill ICResNet: layer2\.0\.conv2 is an inception convolution with runs of 77, 9, 1, .* channels in '
@@ -474,7 +474,7 @@ def test_damaged_runs_of_a_converted_file(runs, message):
 def test_the_command_compares_the_pattern_of_the_config(tmp_path, capsys):
     case = golden.Case('ic_conv', 'ic_resnet50_detection')
     src = tmp_path / 'ic_resnet50_detection.pth.tar'
-    save(src, {f'module.{key}': torch.zeros(()).expand(shape) for key, shape in case['state']})
+    save(src, {f'module.{key}': torch.zeros(shape) for key, shape in case['state']})
     (tmp_path / 'out').mkdir()
 
     def run(src, *options):

@@ -42,10 +42,8 @@ def test_the_names_are_those_of_the_project():
 
 def test_every_key_of_the_published_size():
     shapes = {wider.our_key(name): shape for name, shape in wider.listed('a1_cls1000_s32_even').items()}
-    state = {
-        wider.psa_key(key): torch.zeros(()).expand(shape) for key, shape in shapes.items() if key != 'head.fc.bias'
-    }
-    state['fc8.weight'] = torch.zeros(()).expand(20, 4096, 1, 1)
+    state = {wider.psa_key(key): torch.zeros(shape) for key, shape in shapes.items() if key != 'head.fc.bias'}
+    state['fc8.weight'] = torch.zeros(20, 4096, 1, 1)
     converted, report = convert(state, 'psa')
     assert report.mapped == {wider.psa_key(key): key for key in shapes if key != 'head.fc.bias'}
     assert report.architecture == dict(
@@ -86,7 +84,7 @@ def test_the_same_weights_in_both_formats():
 
 def test_affinity_and_attention_are_dropped():
     state, _ = checkpoint()
-    extra = {key: torch.zeros(()).expand(shape) for key, shape in AFFINITY.items()}
+    extra = {key: torch.zeros(shape) for key, shape in AFFINITY.items()}
     converted, report = convert({**state, **extra}, 'psa')
     assert sorted(report.dropped) == sorted(AFFINITY)
     assert set(report.dropped.values()) == {'affinity and attention, no part of this network'}
