@@ -59,11 +59,19 @@ def run(args):
     if args.checkpoint is not None:
         _load(model, args.checkpoint, args.model)
     model.eval()
+    with torch.inference_mode():
+        try:
+            flat = model(image)
+        except (RuntimeError, ValueError) as error:  # most of all where the image is too small for it
+            raise ValueError(
+                f'{args.model} does not run on an image of {args.size} x {args.size} pixels: {error}; try a larger '
+                '--size'
+            ) from error
     rules = published_rules(model, args.frames)
     network = inflate(model, rules, image_size=args.size)
     clip = image[:, :, None].expand(-1, -1, args.frames, -1, -1)
     with torch.inference_mode():
-        flat, deep = model(image), network(clip)
+        deep = network(clip)
     if not isinstance(flat, torch.Tensor) or flat.ndim != 2:
         raise ValueError(f'{args.model} gives no score for each class; choose a classification network')
     scale = float(flat.abs().max())
@@ -163,14 +171,20 @@ def _mmpretrain():
 
 
 def _load(model, checkpoint, name):
-    from mmext.convert import read_checkpoint
+    from mmext.convert import ConversionError, read_checkpoint
     from mmext.convert.comparison import differences
+    from mmext.convert.values import check_tensors, check_values
 
     state_dict = read_checkpoint(checkpoint)
-    wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    found = differences(state_dict, wanted)
+    own = model.state_dict()
+    found = differences(state_dict, {key: tuple(value.shape) for key, value in own.items()})
     if found:
         raise ValueError(f'{checkpoint} does not fit {name}: {"; ".join(found)}; give a checkpoint of this network')
+    try:
+        check_tensors(state_dict)
+        check_values(state_dict, {key for key, value in own.items() if not value.is_floating_point()})
+    except ConversionError as error:
+        raise ConversionError(f'{checkpoint}: {error}') from None
     model.load_state_dict(state_dict)
 
 

@@ -70,7 +70,7 @@ def _width(found, published):
     """Return the factor on the published channels that most of the tensors have; a rounded one has few digits."""
     votes = {}
     for key, shape in found.items():
-        if shape and shape[0]:
+        if shape and shape[0] and published[key]:
             votes.setdefault(published[key][0], Counter())[shape[0]] += 1
     modes = {channels: counter.most_common(1)[0][0] for channels, counter in votes.items()}
     exact = {count / channels for channels, count in modes.items()} or {1.0}

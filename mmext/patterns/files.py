@@ -143,9 +143,9 @@ def _download(url):
     path = download_path(url)
     if not path.is_file():
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             content = fetch(url, _MAX_BYTES)
             _layers(_parsed(content, url), url)  # what is no pattern is not kept
-            path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, content)
         except OSError as error:  # urllib's errors are of this kind
             raise OSError(
@@ -217,7 +217,8 @@ def _published_layer(layer, index):
         match = _KEY.fullmatch(str(key).strip())
         if match is None:
             raise PatternError(
-                f'layer {index} has the unknown key {reprlib.repr(key)}; "(i, j)" is needed, for dilation (i + 1, j + 1)'
+                f'layer {index} has the unknown key {reprlib.repr(key)}; "(i, j)" is needed, for dilation '
+                '(i + 1, j + 1)'
             )
         runs.append((int(match[1]) + 1, int(match[2]) + 1, channels))
     return runs
