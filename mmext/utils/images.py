@@ -30,10 +30,12 @@ def read_square(path, size):
     """
     from PIL import Image
 
+    Image.init()
+    formats = [name for name in FORMATS if name in Image.OPEN]  # not every build of Pillow has all
     with open(path, 'rb') as file, warnings.catch_warnings():
         warnings.simplefilter('error', Image.DecompressionBombWarning)
         try:
-            with Image.open(file, formats=FORMATS) as image:
+            with Image.open(file, formats=formats) as image:
                 if image.width * image.height > MAX_PIXELS:  # also where a program has changed Pillow's limit
                     raise Image.DecompressionBombError
                 return square(_rgb(image), size)
