@@ -22,7 +22,7 @@ from .table import format_table
 HELP = 'list, show or make dilation patterns'
 DPI = 150
 MAX_SIDE = 8000  # pixels of a picture
-MAX_SQUARES = 2**17  # in all layers of a picture; each one costs matplotlib time
+MAX_SQUARES = 2**15  # in all layers of a picture; each one costs matplotlib time
 
 
 def add_arguments(parser):

@@ -99,7 +99,7 @@ def test_every_list_with_a_large_index(source, maker):
 @pytest.mark.parametrize(('source', 'maker'), STATES)
 def test_every_shape_that_a_setting_is_read_off(source, maker):
     state = maker()
-    sizes = itertools.cycle((2**20 + 1, 2**31, 2**50))
+    sizes = itertools.cycle((2**20 + 1, 2**31, 2**40))
     blocks = r'layer[234]|layer1\.[12]|level|b[34567]_?\d?\.|res|bn|num_batches|running|bias'
     keys = [key for key in state if not re.search(blocks, key)]
     assert len(keys) >= 2
