@@ -101,7 +101,7 @@ def test_every_shape_that_a_setting_is_read_off(source, maker):
     state = maker()
     sizes = itertools.cycle((2**20 + 1, 2**31, 2**40))
     blocks = r'layer[234]|layer1\.[12]|level|b[34567]_?\d?\.|res|bn|num_batches|running|bias'
-    keys = [key for key in state if not re.search(blocks, key)]
+    keys = {re.sub(r'\d+', '0', key): key for key in state if not re.search(blocks, key)}.values()  # one of each kind
     assert len(keys) >= 2
     for key in keys:
         value = torch.as_tensor(state[key])
