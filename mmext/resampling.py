@@ -6,7 +6,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-__all__ = ['FILTERS', 'apply_weights', 'resampling_filter', 'resampling_weights', 'resize_image', 'resize_maps']
+__all__ = [
+    'FILTERS',
+    'MAX_PIXELS',
+    'apply_weights',
+    'check_pixels',
+    'resampling_filter',
+    'resampling_weights',
+    'resize_image',
+    'resize_maps',
+]
 
 _PILLOW = {
     'nearest': Image.NEAREST,
@@ -15,6 +24,26 @@ _PILLOW = {
     'lanczos': Image.LANCZOS,
 }
 FILTERS = tuple(_PILLOW)
+MAX_PIXELS = 2**28  # of what a step makes: 800 MB in colour. Images of 1 x 20000 pixels can ask for any number
+
+
+def check_pixels(height, width, source_size, step):
+    """Refuse a step of a pipeline that would make an image of more than :data:`MAX_PIXELS` pixels.
+
+    Args:
+        height (int): Of the image to make, in pixels.
+        width (int): The same.
+        source_size (tuple[int, int]): Height and width of the image there is.
+        step (str): What the message calls the step.
+
+    Raises:
+        ValueError: If there are more.
+    """
+    if height * width > MAX_PIXELS:
+        raise ValueError(
+            f'{step} would make {height} x {width} pixels of an image of {source_size[0]} x {source_size[1]} (height x '
+            f'width), and {MAX_PIXELS:,} are the most; leave this image out of the dataset, or cut or resize it first'
+        )
 
 
 def resampling_filter(source_size, target_size):

@@ -16,6 +16,8 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from mmext.utils.whole_files import write_whole
+
 # The place is the id; 0 is background.
 CLASSES = (
     'background', 'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable',
@@ -31,6 +33,7 @@ COCO_NAMES = {
 }
 IGNORED = 255
 _PROGRESS = 10_000  # pictures between two lines of progress
+_MAX_PIXELS = 2**26  # of a picture; COCO's have up to 640 x 640
 
 _DESCRIPTION = """\
 Make label pictures with the ids of PASCAL VOC (palette PNGs, as VOC's own) out of COCO's instance annotations, for
@@ -97,12 +100,18 @@ def read(path: Path) -> dict:
     """
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, RecursionError) as problem:
         raise AnnotationError(f'{path} cannot be read: {problem}') from problem
     parts = content if isinstance(content, dict) else {}
     missing = [part for part in ('images', 'annotations', 'categories') if not isinstance(parts.get(part), list)]
     if missing:
         raise AnnotationError(f'{path} has no list of {", ".join(missing)}: give an instances_*.json of COCO')
+    for part in ('images', 'annotations', 'categories'):
+        odd = next((entry for entry in parts[part] if not isinstance(entry, dict)), None)
+        if odd is not None:
+            raise AnnotationError(
+                f'{path} has a {type(odd).__name__} among its {part}: give an instances_*.json of COCO'
+            )
     return content
 
 
@@ -169,14 +178,13 @@ def label(annotations: list[dict], height: int, width: int, ids: dict[int, int],
     return labels
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Writes a file under another name and renames it, so that `path` is never incomplete."""
-    part = path.with_name(f'{path.name}.part')
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+def _check_size(picture: dict) -> None:
+    height, width = picture['height'], picture['width']
+    if type(height) is not int or type(width) is not int or min(height, width) < 1 or height * width > _MAX_PIXELS:
+        raise AnnotationError(
+            f'picture {picture["id"]} is {height!r} pixels high and {width!r} wide: whole numbers above 0 are needed, '
+            f'and no more than {_MAX_PIXELS} pixels'
+        )
 
 
 def _png(labels: np.ndarray) -> bytes:
@@ -212,11 +220,12 @@ def convert(content: dict, out: Path, crowds: str, least_pixels: int) -> tuple[l
         of_picture[annotation['image_id']].append(annotation)
     names, pictures, pixels = [], np.zeros(256, int), np.zeros(256, int)
     for number, picture in enumerate(content['images'], start=1):
+        _check_size(picture)
         labels = label(of_picture[picture['id']], picture['height'], picture['width'], ids, crowds)
         counts = np.bincount(labels.ravel(), minlength=256)
         if counts[1 : len(CLASSES)].sum() >= least_pixels:
             name = Path(picture['file_name']).stem
-            _write(out / f'{name}.png', _png(labels))
+            write_whole(out / f'{name}.png', _png(labels))
             names.append(name)
             pictures += counts > 0
             pixels += counts
@@ -250,7 +259,7 @@ def main(argv: list[str] | None = None) -> int:
         out.mkdir(parents=True, exist_ok=True)
         names, pictures, pixels = convert(content, out, arguments.crowds, arguments.least_pixels)
         listing.parent.mkdir(parents=True, exist_ok=True)
-        _write(listing, ''.join(f'{name}\n' for name in names).encode())
+        write_whole(listing, ''.join(f'{name}\n' for name in names))
     except KeyError as problem:
         print(
             f'error: an entry of {arguments.annotations} has no {problem}: give an instances_*.json of COCO',

@@ -12,6 +12,8 @@ from importlib import import_module
 
 from mmext.version import __version__
 
+from .table import printable
+
 __all__ = ['main']
 
 COMMANDS = ('complexity', 'convert', 'env', 'inflate-check', 'models', 'pattern')
@@ -48,5 +50,5 @@ def main(argv=None):
             raise
         # str() of a KeyError is the repr of its message
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f'mmext {args.command}: error: {message}', file=sys.stderr)
+        print(f'mmext {args.command}: error: {printable(message)}', file=sys.stderr)
         return 1

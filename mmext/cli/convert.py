@@ -8,14 +8,25 @@ The output is named after its content, such as checkpoints/rednet50-1a2b3c4d.pth
 compared with that config's model before anything is written; with --verify, the file with the published MD5 sums.
 """
 
+from .table import printable
+
 HELP = 'convert a published checkpoint'
 
 
 def add_arguments(parser):
     """Declare the arguments."""
+    import argparse
+
     from mmengine.config import DictAction
 
     from mmext.convert import SOURCES
+
+    class Overrides(DictAction):
+        def __call__(self, parser, namespace, values, option_string=None):
+            try:
+                super().__call__(parser, namespace, values, option_string)
+            except ValueError as error:
+                raise argparse.ArgumentError(self, f'{" ".join(values)!r} is not KEY=VALUE ...') from error
 
     parser.add_argument('src', metavar='SRC', help='the checkpoint, .pth, .pt or .params')
     parser.add_argument('dst', metavar='DST', help='new file name (.pth), which gets a hash, or an existing folder')
@@ -23,7 +34,7 @@ def add_arguments(parser):
     parser.add_argument('--allow-missing', action='store_true', help='go on if SRC lacks keys, and list them')
     parser.add_argument('--verify', action='store_true', help="go on only if SRC's MD5 sum is a published one")
     parser.add_argument('--config', help='config whose model the result must fit, key by key')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='overrides of CONFIG')
+    parser.add_argument('--cfg-options', nargs='+', action=Overrides, metavar='KEY=VALUE', help='overrides of CONFIG')
 
 
 def run(args):
@@ -39,5 +50,5 @@ def run(args):
     if args.config:
         check_against_config(state_dict, report, args.config, args.cfg_options, allow_missing=args.allow_missing)
     path = write_checkpoint(state_dict, report, path)
-    print(report)
-    print(f'written  {path}')
+    for line in (*str(report).split('\n'), f'written  {path}'):
+        print(printable(line))

@@ -20,6 +20,7 @@ HELP = 'compare an inflated network with its 2D original on a still clip'
 TOLERANCE = 1e-5
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for values in 0..1
 SEED = 0
+MAX_PIXELS = 2**26  # of a clip; an inflated ResNet-50 takes about 5 GB for so many
 
 
 def add_arguments(parser):
@@ -43,6 +44,12 @@ def run(args):
     for name in ('frames', 'size'):
         if getattr(args, name) < 1:
             raise ValueError(f'--{name} {getattr(args, name)} must be at least 1')
+    pixels = args.frames * args.size**2
+    if pixels > MAX_PIXELS:
+        raise ValueError(
+            f'--frames {args.frames} of --size {args.size} are {pixels:,} pixels, more than the {MAX_PIXELS:,} that a '
+            'clip may have here; give less of both'
+        )
     if args.image is not None and not Path(args.image).is_file():
         raise FileNotFoundError(f'there is no image {args.image}; give the path of a picture')
     with torch.random.fork_rng([]):
@@ -52,13 +59,27 @@ def run(args):
     if args.checkpoint is not None:
         _load(model, args.checkpoint, args.model)
     model.eval()
+    with torch.inference_mode():
+        try:
+            flat = model(image)
+        except (RuntimeError, ValueError) as error:  # most of all where the image is too small for it
+            raise ValueError(
+                f'{args.model} does not run on an image of {args.size} x {args.size} pixels: {error}; try a larger '
+                '--size'
+            ) from error
     rules = published_rules(model, args.frames)
     network = inflate(model, rules, image_size=args.size)
     clip = image[:, :, None].expand(-1, -1, args.frames, -1, -1)
     with torch.inference_mode():
-        flat, deep = model(image), network(clip)
+        deep = network(clip)
     if not isinstance(flat, torch.Tensor) or flat.ndim != 2:
         raise ValueError(f'{args.model} gives no score for each class; choose a classification network')
+    scale = float(flat.abs().max())
+    if not 0 < scale < float('inf'):  # also where it is NaN
+        raise ValueError(
+            f'the largest score of the 2D network is {scale:g}, so that nothing can be compared; give the weights of a '
+            'trained network'
+        )
     if deep.ndim == 3:  # [N, T, classes]: nothing pools over time
         deep = deep.mean(1)
     weights = args.checkpoint or f'random, seed {SEED}, as there is no --checkpoint: the classes mean nothing'
@@ -66,7 +87,7 @@ def run(args):
     print(f'clip     {args.frames} times this image')
     print(f'rules    {"those of the published inflated network" if rules else "one tap along time"}')
     difference = float((deep - flat).abs().max())
-    relative = difference / float(flat.abs().max())
+    relative = difference / scale
     equal = relative <= TOLERANCE
     print(
         f'\nlargest difference {difference:.2e}, that is {relative:.2e} of the largest score: '
@@ -108,10 +129,8 @@ def _model(name):
     if is_config or name in others:
         if toolbox is None:
             raise ImportError(f"{name} needs mmpretrain, which is not installed; run: pip install 'mmext[cls]'")
-        from mmengine.config import Config
-
         # what a training would start from is not read
-        model = toolbox.get_model(Config.fromfile(name) if is_config else name, pretrained=False)
+        model = _of_a_config(toolbox, name) if is_config else toolbox.get_model(name, pretrained=False)
         return model, (getattr(model, '_dataset_meta', None) or {}).get('classes')
     close = difflib.get_close_matches(name, [*networks, *rows, *others], n=3)
     hint = f'did you mean {" or ".join(map(repr, close))}? ' * bool(close)
@@ -119,6 +138,20 @@ def _model(name):
         f'no network {name!r}: {hint}known are {len(networks)} of torchvision, {len(rows)} rows of mmext, '
         f'{len(others)} of mmpretrain, and paths of configs'
     )
+
+
+def _of_a_config(toolbox, path):
+    from mmext.utils.configs import load_config
+
+    cfg = load_config(path)
+    if 'model' not in cfg:
+        raise ValueError(f'{path} has no `model`; give the config of a classification network')
+    try:
+        return toolbox.get_model(cfg, pretrained=False)
+    except ImportError:
+        raise
+    except Exception as error:  # whatever the constructors of the model make of the config's values
+        raise ValueError(f'the model of {path} cannot be built ({type(error).__name__}: {error})') from error
 
 
 def _torchvision_names():
@@ -138,50 +171,44 @@ def _mmpretrain():
 
 
 def _load(model, checkpoint, name):
-    from mmext.convert import read_checkpoint
+    from mmext.convert import ConversionError, read_checkpoint
     from mmext.convert.comparison import differences
+    from mmext.convert.values import check_tensors, check_values
 
     state_dict = read_checkpoint(checkpoint)
-    wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    found = differences(state_dict, wanted)
+    own = model.state_dict()
+    found = differences(state_dict, {key: tuple(value.shape) for key, value in own.items()})
     if found:
         raise ValueError(f'{checkpoint} does not fit {name}: {"; ".join(found)}; give a checkpoint of this network')
+    try:
+        check_tensors(state_dict)
+        check_values(state_dict, {key for key, value in own.items() if not value.is_floating_point()})
+    except ConversionError as error:
+        raise ConversionError(f'{checkpoint}: {error}') from None
     model.load_state_dict(state_dict)
 
 
 def _image(path, size):
     """Return an image [1, 3, size, size], normalised, and where it is from."""
+    import numpy as np
     import torch
-    import torch.nn.functional as F
 
-    pixels, origin = _pixels(path)
+    pixels, origin = _pixels(path, size)
     if pixels is None:
         return torch.randn(1, 3, size, size), origin
-    x = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
-    height, width = x.shape[2:]
-    scale = size / min(height, width)
-    sizes = [max(size, round(side * scale)) for side in (height, width)]
-    x = F.interpolate(x, sizes, mode='bilinear', antialias=True)
-    top, left = ((side - size) // 2 for side in sizes)
-    x = x[:, :, top : top + size, left : left + size]
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
-    return (x - mean) / std, origin
+    mean, std = (np.array(values, np.float32) for values in (MEAN, STD))
+    image = (pixels.astype(np.float32) / 255 - mean) / std
+    return torch.from_numpy(image).permute(2, 0, 1)[None].contiguous(), origin
 
 
-def _pixels(path):
-    import numpy as np
+def _pixels(path, size):
+    from mmext.utils.images import read_square, square
 
-    if path is None:
-        try:
-            from sklearn.datasets import load_sample_image
-
-            return load_sample_image('china.jpg'), "scikit-learn's photograph china.jpg"
-        except ImportError:
-            return None, f'noise, seed {SEED}, as scikit-learn is not installed'
-    from PIL import Image, UnidentifiedImageError
-
+    if path is not None:
+        return read_square(path, size), path
     try:
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert('RGB')), path
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f'{path} cannot be read as a picture: {error}; give another file') from error
+        from PIL import Image
+        from sklearn.datasets import load_sample_image
+    except ImportError:
+        return None, f'noise, seed {SEED}, as scikit-learn is not installed'
+    return square(Image.fromarray(load_sample_image('china.jpg')), size), "scikit-learn's photograph china.jpg"

@@ -10,7 +10,10 @@ Examples:
 """
 
 import difflib
+import os
 from pathlib import Path
+
+from mmext.utils.whole_files import write_whole
 
 from .table import format_table
 
@@ -84,6 +87,7 @@ def copy_config(name, destination):
         ImportError: If the row's toolbox is not installed.
         FileExistsError: If the file exists already.
         FileNotFoundError: If its folder does not exist.
+        OSError: If the file cannot be written.
         ValueError: If the name does not end in ``.py``.
     """
     from mmext import zoo
@@ -93,15 +97,8 @@ def copy_config(name, destination):
         target /= f'{name}.py'
     if target.suffix != '.py':
         raise ValueError(f'{target} is no folder that exists and no .py file; choose another destination')
-    if target.exists():
+    if os.path.lexists(target):  # said before the work is done
         raise FileExistsError(f'{target} exists and is left as it is; delete it or choose another destination')
     if not target.parent.is_dir():
         raise FileNotFoundError(f'the folder {target.parent} does not exist; make it first')
-    text = zoo.get_config(name).pretty_text
-    temporary = target.with_name(f'.{target.name}.partial')
-    try:
-        temporary.write_text(text)
-        temporary.rename(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return target
+    return write_whole(target, zoo.get_config(name).pretty_text, overwrite=False)

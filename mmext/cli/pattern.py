@@ -9,13 +9,20 @@ Examples:
 """
 
 import argparse
+import io
 import math
+import os
 import re
 from pathlib import Path
+
+from mmext.utils.whole_files import write_whole
 
 from .table import format_table
 
 HELP = 'list, show or make dilation patterns'
+DPI = 150
+MAX_SIDE = 8000  # pixels of a picture
+MAX_SQUARES = 2**15  # in all layers of a picture; each one costs matplotlib time
 
 
 def add_arguments(parser):
@@ -42,10 +49,15 @@ def add_arguments(parser):
 
 
 def _repeated(text):
-    match = re.fullmatch(r'(\d+)(?:x(\d+))?', text)
+    from mmext.patterns.pattern import MAX_LAYERS
+
+    match = re.fullmatch(r'([0-9]{1,9})(?:x([0-9]{1,9}))?', text)
     if match is None:
         raise argparse.ArgumentTypeError(f'{text!r} is no width; give channels, such as 64, or 64x4 for four in a row')
-    return [int(match[1])] * int(match[2] or 1)
+    count = int(match[2] or 1)
+    if count > MAX_LAYERS:
+        raise argparse.ArgumentTypeError(f'{text!r} are {count} layers; a pattern has up to {MAX_LAYERS}')
+    return [int(match[1])] * count
 
 
 def run(args):
@@ -93,12 +105,12 @@ def _make(args):
     from mmext.patterns import make_pattern, save_pattern
 
     target = Path(args.out)
-    if target.exists():
+    if os.path.lexists(target):
         raise FileExistsError(f'{target} exists and is left as it is; delete it or choose another file')
     widths = [width for group in args.widths for width in group]
     pattern = make_pattern(args.rule, widths, args.max_dilation, args.undilated)
     about = f'{args.rule}, {args.undilated:.0%} undilated, dilations up to {args.max_dilation}'
-    print(save_pattern(pattern, target, about))
+    print(save_pattern(pattern, target, about, overwrite=False))
 
 
 def draw(pattern, title, path):
@@ -107,24 +119,33 @@ def draw(pattern, title, path):
     Args:
         pattern (Pattern): What to draw.
         title (str): The heading.
-        path (str or Path): The picture, of any format that matplotlib writes.
+        path (str or Path): The picture, of any format that matplotlib writes. One that exists is replaced.
 
     Raises:
-        ValueError: If matplotlib does not know the format.
+        ValueError: If the name has no suffix, matplotlib does not know the format, or the pattern is too large for a
+            picture.
         OSError: If the file cannot be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
 
+    kind = Path(path).suffix[1:]
+    if not kind:
+        raise ValueError(f'{path} has no suffix, which says the format; give a name such as {path}.png')
     size = max(pattern.max_dilation, 4)
+    if len(pattern) * size**2 > MAX_SQUARES:
+        raise ValueError(
+            f'{len(pattern)} layers of {size} x {size} dilations are {len(pattern) * size**2} squares; a picture has '
+            f'up to {MAX_SQUARES}; leave --out out to print the pattern'
+        )
     columns = math.isqrt(len(pattern) - 1) + 1
     rows = -(-len(pattern) // columns)
     side, gap, heading = 0.34 * size, 0.15, 0.3  # inches: of a square, between two, above one
     left, right, top, bottom = 0.5, 0.6, 0.65, 0.4
     width = max(left + columns * (side + gap) - gap + right, 5)
     height = top + rows * (side + heading) - heading + bottom
-    figure = Figure(figsize=(width, height), dpi=150)
+    figure = Figure(figsize=(width, height), dpi=min(DPI, MAX_SIDE / max(width, height)))
     FigureCanvasAgg(figure)
 
     def add_axes(x, y, w, h):  # inches from the top left
@@ -141,11 +162,13 @@ def draw(pattern, title, path):
     figure.colorbar(image, cax=bar, ticks=[0, 1, 5, 10, 25, 50, 100])
     bar.tick_params(labelsize=6, length=2, pad=2)
     bar.set_title('%', fontsize=7, pad=4)
-    figure.text(left / width, 1 - 0.2 / height, title, fontsize=10, va='center')
+    figure.text(left / width, 1 - 0.2 / height, title, fontsize=10, va='center', parse_math=False)
     figure.text(
         left / width, 1 - 0.37 / height, 'share of the output channels with each dilation', fontsize=7, va='center'
     )
-    figure.savefig(path)
+    picture = io.BytesIO()
+    figure.savefig(picture, format=kind)
+    write_whole(path, picture.getvalue())
 
 
 def _draw_layer(axis, layer, size, norm):

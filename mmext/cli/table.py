@@ -1,6 +1,19 @@
-"""Tables that the commands print."""
+"""Tables and lines that the commands print."""
 
-__all__ = ['format_table']
+__all__ = ['format_table', 'printable']
+
+
+def printable(text):
+    r"""Return a text that is one line on any terminal, whatever names from files are in it.
+
+    Args:
+        text (object): What to print, for example an exception.
+
+    Returns:
+        str: The lines joined by spaces; control characters and what cannot be encoded as escapes such as ``\x1b``.
+    """
+    line = ' '.join(filter(None, (line.strip() for line in str(text).split('\n'))))
+    return ''.join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
 
 def format_table(header, rows, align):

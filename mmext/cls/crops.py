@@ -7,7 +7,7 @@ from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
 
 from mmext.registry import TRANSFORMS
-from mmext.resampling import FILTERS, resize_image
+from mmext.resampling import FILTERS, check_pixels, resize_image
 
 __all__ = ['RandomSizedCrop', 'ResizeShorterSide', 'SideCrop']
 
@@ -39,7 +39,8 @@ class RandomSizedCrop(BaseTransform):
             as :func:`mmext.resampling.resampling_filter` chooses (as published).
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: If an argument is out of its range or, when called, if no try fitted and the picture is so long that
+            resizing its shorter side makes more than 2^28 pixels.
         TypeError: When called, if the picture is not uint8.
     """
 
@@ -121,7 +122,8 @@ class ResizeShorterSide(BaseTransform):
             were measured.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: If an argument is out of its range or, when called, if the picture is so long that the result has
+            more than 2^28 pixels.
         TypeError: When called, if the picture is not uint8.
     """
 
@@ -205,6 +207,7 @@ def _resize_shorter_side(image, size, filter):
     if min(height, width) == size:
         return image
     longer = round(size * max(height, width) / min(height, width))
+    check_pixels(*((longer, size) if height > width else (size, longer)), (height, width), f'a shorter side of {size}')
     return resize_image(image, (longer, size) if height > width else (size, longer), filter)
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS
 from torch.overrides import TorchFunctionMode
+
+from mmext.utils.configs import build_model, load_config
 
 from .kinds import kind_of
 from .own import count_own
@@ -17,6 +18,7 @@ __all__ = ['CONVENTIONS', 'Complexity', 'Part', 'complexity']
 
 CONVENTIONS = ('own', 'published')
 COUNTING_OPTIONS = ('stem_kernel', 'leave_out')
+MAX_SIZE = 2**16  # of a side in pixels, and of a clip in frames: no tensor's size overflows
 
 
 @dataclass
@@ -102,7 +104,7 @@ def complexity(config, shape=None, convention='own', counting=None, frames=None)
 
     Args:
         config (str, Path or Config): A config, its path, or the name of a published row.
-        shape (Sequence[int], optional): Height and width of the image in pixels, each at least 1. Default: None, the
+        shape (Sequence[int], optional): Height and width of the image in pixels, each 1 to 65536. Default: None, the
             size behind the published figures: 224 x 224 for classifiers and recognizers of actions, 800 x 1280 for
             detectors, 1024 x 2048 for segmentors.
         convention (str): 'own' or 'published'. Default: 'own'.
@@ -110,7 +112,7 @@ def complexity(config, shape=None, convention='own', counting=None, frames=None)
             stem its figures were measured with, and ``leave_out`` (list[str]), the modules that were not counted.
             Default: None, what the metafile of the row says, by the name of the config file; for a config that is no
             row, nothing particular.
-        frames (int, optional): Frames of the clip, at least 1, for models that take clips. Default: None, 32 for these.
+        frames (int, optional): Frames of the clip, 1 to 65536, for models that take clips. Default: None, 32 for these.
 
     Returns:
         Complexity: The counts, by part and by kind.
@@ -157,6 +159,8 @@ def _checked_shape(shape):
     shape = tuple(shape)
     if len(shape) != 2 or any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in shape):
         raise ValueError(f'shape={shape} must be a height and a width in pixels, integers of at least 1')
+    if max(shape) > MAX_SIZE:
+        raise ValueError(f'shape={shape} must be a height and a width of up to {MAX_SIZE} pixels')
     return shape
 
 
@@ -169,6 +173,8 @@ def _checked_frames(frames, kind):
         )
     if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1:
         raise ValueError(f'frames={frames!r} must be an integer of at least 1')
+    if frames > MAX_SIZE:
+        raise ValueError(f'frames={frames!r} must be an integer of up to {MAX_SIZE}')
     return frames
 
 
@@ -177,7 +183,7 @@ def _load(config):
         return config
     path = Path(config)
     if path.is_file():
-        return Config.fromfile(path)
+        return load_config(path)
     if path.suffix:
         raise FileNotFoundError(
             f'there is no config {path}; give the path of one, or the name of a published row (see `mmext models`)'
@@ -216,13 +222,11 @@ class _WeightsOnMeta(TorchFunctionMode):
 
 
 def _build(cfg, stem_kernel):
-    if 'model' not in cfg:
-        raise ValueError(f'the config {cfg.filename or ""} has no `model`; give the config of a whole model')
-    model_cfg = copy.deepcopy(cfg.model)
     if stem_kernel is not None:
-        model_cfg.backbone.stem_kernel = stem_kernel
-    with MODELS.switch_scope_and_registry(cfg.get('default_scope')) as registry, _WeightsOnMeta():
-        return registry.build(model_cfg).to('meta').eval()
+        cfg = copy.deepcopy(cfg)
+        cfg.model.backbone.stem_kernel = stem_kernel
+    with _WeightsOnMeta():
+        return build_model(cfg).to('meta').eval()
 
 
 def _count_parts(model, kind, shape, frames, convention, leave_out):

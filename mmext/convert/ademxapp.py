@@ -28,7 +28,7 @@ from .files import existing_file
 from .mxnet_params import is_params_file, read_params
 from .reading import is_pytorch_file, load_content
 from .report import ConversionError, ConversionReport
-from .shapes import conv, under
+from .shapes import conv, legal_size, under
 from .wider_resnet_parts import PREFIX, Backbone, count_batches, refuse_others, saved_here
 
 __all__ = ['PUBLISHED_MD5', 'load', 'original_name', 'plan']
@@ -181,5 +181,7 @@ def _head(state_dict, settings, channels, converted):
 
 def _size(shapes, layer, default):
     """Return the output channels of a layer, told by its weight or else its bias; ``default`` where both are gone."""
-    found = (shapes.get(f'{layer}.weight') or shapes.get(f'{layer}.bias') or (default,))[0]
-    return found or default
+    for name in (f'{layer}.weight', f'{layer}.bias'):
+        if shapes.get(name):
+            return legal_size(name, shapes[name], 0) or default
+    return default

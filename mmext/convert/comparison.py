@@ -14,7 +14,7 @@ def differences(state_dict, wanted, surplus=None, allow_missing=False):
     """Say where a state dict and a network differ.
 
     Args:
-        state_dict (dict[str, Tensor]): What there is.
+        state_dict (dict[str, Tensor]): What there is; only the ``shape`` of each value is looked at.
         wanted (dict[str, tuple]): Key -> shape of the network.
         surplus (list[str], optional): Keys without a place in the network. Default: None, those not in ``wanted``.
         allow_missing (bool): Say nothing about keys that the state dict lacks. Default: False.

@@ -21,19 +21,18 @@ def check_against_config(state_dict, report, config, cfg_options=None, allow_mis
     Raises:
         ConversionError: If keys, shapes or the runs of inception convolutions differ; the message names them, and the
             setting where it is the stem kernel, the width or the pattern.
+        ValueError: If the config cannot be loaded, the overrides do not fit it, or its model cannot be built.
         OSError: If there is no such config.
         ImportError: If its toolbox is not installed.
     """
-    from mmengine.config import Config
-    from mmengine.registry import MODELS, init_default_scope
+    from mmext.utils.configs import build_model, load_config, merge_options
 
-    cfg = Config.fromfile(config)
-    cfg.merge_from_dict(cfg_options or {})
+    cfg = load_config(config)
+    merge_options(cfg, cfg_options or {})
     if 'model' not in cfg:
         raise ConversionError(f'{config} has no model; give the config of a whole network')
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
     with torch.device('meta'):
-        model = MODELS.build(cfg.model)
+        model = build_model(cfg)
     wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
 
     report.missing += [key for key in wanted if key not in state_dict and key not in report.missing]

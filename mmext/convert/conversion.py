@@ -2,12 +2,14 @@
 
 import difflib
 from importlib import import_module
+from types import SimpleNamespace
 
 import torch
 
 from .comparison import differences
 from .reading import dataset_meta, load_content, runs_of, state_dict_of
 from .report import ConversionError, name_keys
+from .values import check_tensors, check_values
 from .verification import published_name
 
 __all__ = ['SOURCES', 'convert']
@@ -48,7 +50,8 @@ def convert(path_or_mapping, source, allow_missing=False, verify=False):
     Raises:
         ConversionError: If the format is unknown, the checkpoint cannot be read (see
             :func:`mmext.convert.read_checkpoint`), is of another architecture, has keys that are neither mapped nor
-            known to be of no use, has a tensor of the wrong shape or parts of one that do not fit together, lacks
+            known to be of no use, has a tensor of the wrong shape or parts of one that do not fit together, or of
+            values that are no weights (see :mod:`mmext.convert.values`), has classes or a palette that are none, lacks
             keys and ``allow_missing`` is False, or is none of the published files and ``verify`` is True. The message
             names the keys.
         OSError: If there is no such file.
@@ -67,14 +70,17 @@ def convert(path_or_mapping, source, allow_missing=False, verify=False):
     content, name = getattr(module, 'load', load_content)(path_or_mapping)
     found = state_dict_of(content, name)
     try:
+        check_tensors(found)
         runs = runs_of(content, source) if getattr(module, 'KEEPS_RUNS', False) else {}
         report, expected = module.plan(found, runs) if runs else module.plan(found)
-        state_dict = _join(found, report.mapped)
-        _complete(state_dict, expected, report)
+        parts = _parts(report.mapped)
+        # shapes first: before they are known to be right nothing may take memory
+        shapes = _shapes(found, parts, expected, report)
         report.dataset_meta = dataset_meta(content)
         report.verified = verified
-        report.missing = [key for key in expected if key not in state_dict]
-        _check_total(found, state_dict, expected, report, allow_missing)
+        report.missing = [key for key in expected if key not in shapes]
+        _check_total(found, shapes, expected, report, allow_missing)
+        state_dict = _values(found, parts, shapes, report)
     except ConversionError as error:
         raise ConversionError(f'{name}: {error}') from None
     if report.filled:  # then in the order of the network, as nothing says where filled ones stand
@@ -82,38 +88,58 @@ def convert(path_or_mapping, source, allow_missing=False, verify=False):
     return state_dict, report
 
 
-def _complete(state_dict, expected, report):
-    for key in report.reshaped:
-        value, shape = state_dict[key], expected[key]
-        if value.ndim > len(shape) and set(value.shape[len(shape) :]) == {1}:
-            state_dict[key] = value.reshape(value.shape[: len(shape)])
-    for key in report.filled:
-        dtype = torch.int64 if key.endswith('.num_batches_tracked') else torch.float32
-        state_dict[key] = torch.zeros(expected[key], dtype=dtype)
-
-
-def _join(found, mapped):
+def _parts(mapped):
+    """Return {our key: keys of the checkpoint that are its parts}."""
     parts = {}
     for key, ours in mapped.items():
         parts.setdefault(ours, []).append(key)
+    return parts
+
+
+def _shapes(found, parts, expected, report):
+    """Return {our key: what has the shape of its tensor} of what the conversion makes."""
+    shapes = {}
+    for ours, keys in parts.items():
+        shape = list(found[keys[0]].shape)
+        if len(keys) > 1:
+            shape[:1] = [_joined_length(found, ours, keys)]
+        network = expected[ours] if ours in report.reshaped else shape
+        if len(shape) > len(network) and set(shape[len(network) :]) == {1}:
+            del shape[len(network) :]
+        shapes[ours] = shape
+    shapes |= {key: list(expected[key]) for key in report.filled}
+    return {key: SimpleNamespace(shape=tuple(shape)) for key, shape in shapes.items()}
+
+
+def _joined_length(found, ours, keys):
+    shapes = {key: list(found[key].shape) for key in keys}
+    first = shapes[keys[0]]
+    wrong = [f'{key} {shape}' for key, shape in shapes.items() if not shape or shape[1:] != first[1:]]
+    if wrong:
+        raise ConversionError(
+            f'the parts of {ours} do not fit together: beside {keys[0]} {first}, all dimensions but the first must '
+            f'be equal, not {name_keys(wrong)}; give an undamaged checkpoint'
+        )
+    return sum(shape[0] for shape in shapes.values())
+
+
+def _values(found, parts, shapes, report):
+    """Return {our key: tensor} of the shapes that have been checked."""
     state_dict = {}
     for ours, keys in parts.items():
-        tensors = [found[key].detach().cpu() for key in keys]
-        shapes = {key: list(found[key].shape) for key in keys}
-        first = shapes[keys[0]]
-        wrong = [f'{key} {shape}' for key, shape in shapes.items() if not shape or shape[1:] != first[1:]]
-        if len(keys) > 1 and wrong:
-            raise ConversionError(
-                f'the parts of {ours} do not fit together: beside {keys[0]} {first}, all dimensions but the first must '
-                f'be equal, not {name_keys(wrong)}; give an undamaged checkpoint'
-            )
-        state_dict[ours] = torch.cat(tensors) if len(keys) > 1 else tensors[0]
+        tensors = {key: found[key].detach().cpu().resolve_neg() for key in keys}
+        check_values(tensors)
+        value = torch.cat(list(tensors.values())) if len(keys) > 1 else tensors[keys[0]]
+        state_dict[ours] = value.reshape(shapes[ours].shape) if ours in report.reshaped else value
+    for key in report.filled:
+        dtype = torch.int64 if key.endswith('.num_batches_tracked') else torch.float32
+        state_dict[key] = torch.zeros(shapes[key].shape, dtype=dtype)
     return state_dict
 
 
-def _check_total(found, state_dict, expected, report, allow_missing):
+def _check_total(found, shapes, expected, report, allow_missing):
     unknown = [key for key in found if key not in report.mapped and key not in report.dropped]
-    faults = differences(state_dict, expected, surplus=unknown, allow_missing=allow_missing)
+    faults = differences(shapes, expected, surplus=unknown, allow_missing=allow_missing)
     if faults:
         without = (
             '; --allow-missing (allow_missing=True) goes on without' if report.missing and not allow_missing else ''

@@ -27,7 +27,7 @@ __all__ = ['KEEPS_RUNS', 'plan']
 
 KEEPS_RUNS = True
 BACKBONE = 'backbone.'
-PART = re.compile(r'(.+)\.conv_list\.(0|[1-9][0-9]*)\.(weight|bias)')
+PART = re.compile(r'(.+)\.conv_list\.(0|[1-9][0-9]{0,8})\.(weight|bias)', re.DOTALL)
 UNPUBLISHED = 'not a published one: give the pattern file it was trained with'
 STEP = 3  # a deconvolution, its norm and a ReLU
 

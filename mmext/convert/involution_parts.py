@@ -124,8 +124,10 @@ def decode_head(shapes, settings, levels):
 
 def _fpn_head(shapes, channels, levels):
     into = shapes.size('scale_heads.0.0.conv.weight', 1)
+    levels = shapes.count('scale_heads')
+    shapes.check_length('scale_heads', sum(range(levels)))  # one convolution or more for each doubling
     keys = {}
-    for level in range(shapes.count('scale_heads')):
+    for level in range(levels):
         for step in range(max(1, level)):  # a level of stride 4 * 2^level is doubled that often, after each convolution
             keys |= under(f'scale_heads.{level}.{2 * step}', conv_norm(channels, channels if step else into, 3))
     return keys

@@ -19,7 +19,7 @@ The classifier has no bias: ours gets zeros, which leaves its outputs as they ar
 import re
 
 from .report import ConversionReport
-from .shapes import conv, under
+from .shapes import conv, legal_size, under
 from .wider_resnet_parts import PREFIX, Backbone, count_batches, refuse_others, saved_here
 
 __all__ = ['plan']
@@ -74,7 +74,7 @@ def plan(state_dict):
     report.dropped |= {key: reason for key in state_dict if AFFINITY.fullmatch(key)}
     if weight in names.values():
         shape = next((value.shape for key, value in state_dict.items() if names.get(key) == weight), ())
-        classes = shape[0] if len(shape) else 1
+        classes = legal_size('the weight of the classifier', shape, 0) if len(shape) else 1
         report.architecture |= dict(head='LinearClsHead', num_classes=classes)
         expected |= under(LINEAR, conv(classes, backbone.channels, None))
     else:

@@ -8,6 +8,7 @@ import torch
 from .addresses import is_address
 from .archives import check_archive
 from .files import existing_file
+from .meta import checked_meta
 from .mxnet_params import is_params_file
 from .report import ConversionError, name_keys
 from .standins import PickleError
@@ -59,14 +60,16 @@ def dataset_meta(content):
         content (object): What the file holds.
 
     Returns:
-        dict: 'classes' and 'palette', as far as they are there.
+        dict: 'classes' (list or tuple of names) and 'palette' (list or tuple of colours, or the name of a palette), as
+        far as they are there.
+
+    Raises:
+        ConversionError: If there is something else in their place.
     """
-    meta = content.get('meta') if isinstance(content, Mapping) else None
-    if not isinstance(meta, Mapping):
+    meta = content.get('meta') if isinstance(content, Mapping) and 'state_dict' in content else None
+    if meta is None:
         return {}
-    new = meta.get('dataset_meta') or {}
-    found = {key: new.get(key, meta.get(key.upper())) for key in ('classes', 'palette')}
-    return {key: value for key, value in found.items() if value is not None}
+    return checked_meta(meta)
 
 
 def runs_of(content, source):
@@ -83,7 +86,8 @@ def runs_of(content, source):
         ConversionError: If there is something else in their place.
     """
     meta = content.get('meta') if isinstance(content, Mapping) else None
-    architecture = meta.get('architecture') if isinstance(meta, Mapping) and meta.get('source') == source else None
+    origin = meta.get('source') if isinstance(meta, Mapping) else None
+    architecture = meta.get('architecture') if isinstance(origin, str) and origin == source else None
     runs = architecture.get('runs', {}) if isinstance(architecture, Mapping) else {}
     if not isinstance(runs, Mapping) or not all(isinstance(v, (list, tuple)) for v in runs.values()):
         raise ConversionError('the runs in its meta are damaged; convert the published checkpoint again')

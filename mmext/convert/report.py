@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 __all__ = ['ConversionError', 'ConversionReport', 'name_keys']
 
 SHOWN = 5
+LONGEST = 200  # characters of a key that are shown
 
 
 class ConversionError(ValueError):
@@ -22,7 +23,12 @@ def name_keys(keys):
     """
     keys = list(keys)
     more = ', ...' if len(keys) > SHOWN else ''
-    return f'{len(keys)} key{"s" * (len(keys) > 1)}: {", ".join(map(str, keys[:SHOWN]))}{more}'
+    return f'{len(keys)} key{"s" * (len(keys) > 1)}: {", ".join(map(_short, keys[:SHOWN]))}{more}'
+
+
+def _short(key):
+    key = str(key)
+    return key if len(key) <= LONGEST else f'{key[:LONGEST]}...'
 
 
 @dataclass
@@ -72,7 +78,10 @@ class ConversionReport:
             ),
             f'missing  {name_keys(self.missing) if self.missing else "none"}',
             *([f'verified {self.verified}, by its MD5 sum'] if self.verified else []),
-            *(f'{name:<8} {len(values)}, from the checkpoint' for name, values in self.dataset_meta.items()),
+            *(
+                f'{name:<8} {repr(values) if isinstance(values, str) else len(values)}, from the checkpoint'
+                for name, values in self.dataset_meta.items()
+            ),
         ]
         return '\n'.join(lines)
 

@@ -1,8 +1,13 @@
 """Reading of settings off the shapes of a checkpoint's tensors, and the keys of the usual layers."""
 
-from .report import ConversionError
+import re
 
-__all__ = ['Shapes', 'conv', 'conv_norm', 'involution', 'norm', 'under']
+from .report import ConversionError, name_keys
+
+__all__ = ['MAX_SIZE', 'Shapes', 'conv', 'conv_norm', 'involution', 'legal_size', 'norm', 'under']
+
+INDEX = re.compile(r'0|[1-9][0-9]{0,17}')
+MAX_SIZE = 2**20  # of one dimension: more than channels and classes of any network, and no product overflows
 
 
 class Shapes:
@@ -25,7 +30,8 @@ class Shapes:
         """Return one dimension of a tensor that a setting is read off.
 
         Raises:
-            ConversionError: If the checkpoint lacks the tensor, or it has no such dimension.
+            ConversionError: If the checkpoint lacks the tensor, it has no such dimension, or that is no size of a
+                network's.
         """
         shape = self.shapes.get(key)
         if shape is None or len(shape) <= dim:
@@ -33,12 +39,59 @@ class Shapes:
             raise ConversionError(
                 f'{self.prefix}{key} {what}, and the architecture cannot be told without it; give the whole checkpoint'
             )
-        return shape[dim]
+        return legal_size(f'{self.prefix}{key}', shape, dim)
 
     def count(self, name):
-        """Return the length of a module list: its highest index and one, so that a gap shows as missing keys."""
-        indices = [key[len(name) + 1 :].partition('.')[0] for key in self.shapes if key.startswith(f'{name}.')]
-        return max((int(index) + 1 for index in indices if index.isdecimal()), default=0)
+        """Return the length of a module list: its highest index and one, so that a gap shows as missing keys.
+
+        Raises:
+            ConversionError: If the list is said to be longer than the keys in it.
+        """
+        found = (key[len(name) + 1 :].partition('.')[0] for key in self.shapes if key.startswith(f'{name}.'))
+        length = max((int(index) + 1 for index in found if INDEX.fullmatch(index)), default=0)
+        self.check_length(name, length)
+        return length
+
+    def check_length(self, name, length):
+        """Refuse a list that is longer than the number of keys in it, as every element has one key or more.
+
+        Whatever is built for a list then takes no more time and memory than what the checkpoint holds of it.
+
+        Args:
+            name (str): Of the list.
+            length (int): Its length, or the number of modules that it must have.
+
+        Raises:
+            ConversionError: If there are fewer keys.
+        """
+        keys = [f'{self.prefix}{key}' for key in self.shapes if key.startswith(f'{name}.')]
+        if length > len(keys):
+            raise ConversionError(
+                f'{self.prefix}{name} is a list of {length} modules, of which the checkpoint has no more than '
+                f'{name_keys(keys)}; give the whole checkpoint'
+            )
+
+
+def legal_size(key, shape, dim):
+    """Return one dimension of a tensor's shape.
+
+    Args:
+        key (str): Name of the tensor for messages.
+        shape (Sequence[int]): Its shape.
+        dim (int): Which dimension.
+
+    Returns:
+        int: The dimension, up to :data:`MAX_SIZE`.
+
+    Raises:
+        ConversionError: If it is larger.
+    """
+    if shape[dim] > MAX_SIZE:
+        raise ConversionError(
+            f'{key} has shape {list(shape)}, and no network has a dimension above {MAX_SIZE}; give an undamaged '
+            'checkpoint'
+        )
+    return shape[dim]
 
 
 def under(prefix, keys):

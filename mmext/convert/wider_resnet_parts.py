@@ -6,6 +6,7 @@ from collections import Counter
 import torch
 
 from .report import ConversionError, name_keys
+from .shapes import legal_size
 
 __all__ = ['PREFIX', 'Backbone', 'count_batches', 'refuse_others', 'saved_here']
 
@@ -34,6 +35,9 @@ class Backbone:
         settings (dict): What can be told of the network.
         keys (dict[str, tuple]): Our key -> shape, all that the network has.
         channels (int): Of its last level.
+
+    Raises:
+        ConversionError: If a tensor has a dimension that no network's has.
     """
 
     def __init__(self, state_dict, rename=None):
@@ -42,6 +46,9 @@ class Backbone:
         theirs = {key: rename(key) for key in published if rename(key)}
         self.names = {name: PREFIX + key for key, name in theirs.items()}
         found = {key: tuple(state_dict[name].shape) for key, name in theirs.items() if name in state_dict}
+        for key, shape in found.items():
+            for dim in range(min(len(shape), 2)):
+                legal_size(theirs[key], shape, dim)
         width = _width(found, published)
         stem = found.get('conv1.weight', ())
         in_channels = stem[1] if len(stem) > 1 and stem[1] else 3
@@ -63,7 +70,7 @@ def _width(found, published):
     """Return the factor on the published channels that most of the tensors have; a rounded one has few digits."""
     votes = {}
     for key, shape in found.items():
-        if shape and shape[0]:
+        if shape and shape[0] and published[key]:
             votes.setdefault(published[key][0], Counter())[shape[0]] += 1
     modes = {channels: counter.most_common(1)[0][0] for channels, counter in votes.items()}
     exact = {count / channels for channels, count in modes.items()} or {1.0}

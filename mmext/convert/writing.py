@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from mmext.utils.whole_files import write_whole
 from mmext.version import __version__
 
 from .report import ConversionError
@@ -35,7 +36,7 @@ def destination(src, dst):
         return dst / f'{Path(src.name.removesuffix(".tar")).stem}{SUFFIX}'
     if dst.suffix != SUFFIX:
         raise ConversionError(f'{dst} ends in {dst.suffix or "no suffix"!r}; give a file name in {SUFFIX}, or a folder')
-    if dst.resolve() == src.resolve():
+    if os.path.realpath(dst) == os.path.realpath(src):
         raise ConversionError(f'{dst} is the checkpoint to convert itself; choose another destination')
     if not dst.parent.is_dir():
         raise FileNotFoundError(f'the folder {dst.parent} does not exist; make it first')
@@ -65,22 +66,19 @@ def write_checkpoint(state_dict, report, path):
     if report.dataset_meta:
         meta['dataset_meta'] = report.dataset_meta
     content = dict(meta=meta, state_dict=_tight(state_dict))
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        with open(temporary, 'wb') as file:
-            stream = _Stream(file)  # not a path, whose name torch.save would write into the file
-            torch.save(content, stream)
-            if stream.error:
-                raise stream.error
-        with open(temporary, 'rb') as file:
-            digest = hashlib.sha256()
-            while block := file.read(BLOCK):
-                digest.update(block)
-        target = path.with_name(f'{path.stem}-{digest.hexdigest()[:8]}{path.suffix}')
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return target
+
+    def write(file):
+        stream = _Stream(file)  # not a path, whose name torch.save would write into the file
+        torch.save(content, stream)
+        if stream.error:
+            raise stream.error
+        file.seek(0)
+        digest = hashlib.sha256()
+        while block := file.read(BLOCK):
+            digest.update(block)
+        return path.with_name(f'{path.stem}-{digest.hexdigest()[:8]}{path.suffix}')
+
+    return write_whole(path, write)
 
 
 class _Stream:

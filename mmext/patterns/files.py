@@ -8,10 +8,13 @@ allowed, in the order of the weights.
 import difflib
 import hashlib
 import json
-import os
 import re
+import reprlib
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from mmext.utils.downloads import fetch
+from mmext.utils.whole_files import write_whole
 
 from .pattern import Pattern, PatternError
 
@@ -26,7 +29,9 @@ PUBLISHED = (
     'pose_r50_k13',
     'pose_r101_k13',
 )
-_KEY = re.compile(r'\(\s*(\d+)\s*,\s*(\d+)\s*\)')
+_KEY = re.compile(r'\(\s*([0-9]{1,9})\s*,\s*([0-9]{1,9})\s*\)')
+_MAX_BYTES = 2**20  # of a file; the published ones have 10 to 30 kB
+_MAX_DIGITS = 18  # of a number
 
 
 def load_pattern(source):
@@ -34,8 +39,8 @@ def load_pattern(source):
 
     Args:
         source (str, Path, Pattern, list or dict): The name of a published pattern (see :data:`PUBLISHED`), the path of
-            a JSON file in the published format or in ours, the URL of one (downloaded once, then kept in the cache of
-            ``torch.hub``), a pattern, or what such a file holds.
+            a JSON file in the published format or in ours, up to 1 MiB long, the URL of one (downloaded once, within a
+            minute, then kept in the cache of ``torch.hub``), a pattern, or what such a file holds.
 
     Returns:
         Pattern: Its layers in the order of the file.
@@ -71,13 +76,14 @@ def describe(source):
     return about if isinstance(about, str) else ''
 
 
-def save_pattern(pattern, path, about=''):
+def save_pattern(pattern, path, about='', overwrite=True):
     """Write a pattern in our format, at once or not at all.
 
     Args:
         pattern (Pattern): What to write.
-        path (str or Path): The file; one that exists is replaced.
+        path (str or Path): The file.
         about (str): A line for people, see :func:`describe`. Default: ''.
+        overwrite (bool): Replace a file that exists. Default: True.
 
     Returns:
         Path: The file written.
@@ -85,18 +91,12 @@ def save_pattern(pattern, path, about=''):
     Raises:
         PatternError: If the pattern is not legal.
         FileNotFoundError: If the folder does not exist.
+        FileExistsError: If the path is a symbolic link, or is there and ``overwrite`` is False.
+        OSError: If the file cannot be written.
     """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f'the folder {path.parent} does not exist; make it first')
     layers = ',\n'.join(f'  {json.dumps(layer, separators=(",", ":"))}' for layer in Pattern(pattern))
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-    try:
-        temporary.write_text(f'{{\n "about": {json.dumps(about)},\n "layers": [\n{layers}\n ]\n}}\n')
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    text = f'{{\n "about": {json.dumps(about)},\n "layers": [\n{layers}\n ]\n}}\n'
+    return write_whole(path, text, overwrite)
 
 
 def download_path(url):
@@ -112,17 +112,23 @@ def download_path(url):
 
     name = Path(urlsplit(url).path)
     digest = hashlib.sha256(url.encode()).hexdigest()[:8]
-    return Path(torch.hub.get_dir()) / 'checkpoints' / f'{name.stem or "pattern"}-{digest}{name.suffix or ".json"}'
+    return (
+        Path(torch.hub.get_dir())
+        / 'checkpoints'
+        / f'{name.stem[:64] or "pattern"}-{digest}{name.suffix[:16] or ".json"}'
+    )
 
 
 def _find(source):
     if source in PUBLISHED:
         return _FOLDER / f'{source}.json'
-    if re.match(r'https?://', source):
+    if re.match(r'https?://', source, re.IGNORECASE):
         return _download(source)
     path = Path(source)
     if path.is_file():
         return path
+    if path.is_dir():
+        raise IsADirectoryError(f'{source} is a folder; give a JSON file in it')
     if path.suffix or path.name != source:
         raise FileNotFoundError(f'there is no file {source}; correct the path, or give one of {", ".join(PUBLISHED)}')
     close = difflib.get_close_matches(source, PUBLISHED, n=1, cutoff=0.3)
@@ -134,13 +140,13 @@ def _find(source):
 
 
 def _download(url):
-    import torch
-
     path = download_path(url)
     if not path.is_file():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(path), progress=False)
+            content = fetch(url, _MAX_BYTES)
+            _layers(_parsed(content, url), url)  # what is no pattern is not kept
+            write_whole(path, content)
         except OSError as error:  # urllib's errors are of this kind
             raise OSError(
                 f'{url} cannot be downloaded ({error}); get the file in another way and put it at {path}'
@@ -149,19 +155,34 @@ def _download(url):
 
 
 def _parse(path):
-    def unique(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise PatternError(f'{path} has the key {twice!r} twice in one object; merge the two')
-        return dict(pairs)
+    with open(path, 'rb') as file:
+        return _parsed(file.read(_MAX_BYTES + 1), path)
 
+
+def _parsed(content, name):
+    def unique(pairs):
+        found = {}
+        for key, value in pairs:
+            if key in found:
+                raise PatternError(f'{name} has the key {reprlib.repr(key)} twice in one object; merge the two')
+            found[key] = value
+        return found
+
+    def number(text):
+        if len(text) > _MAX_DIGITS:
+            raise PatternError(f'{name} has a number of {len(text)} digits; {_MAX_DIGITS} are accepted')
+        return int(text)
+
+    if len(content) > _MAX_BYTES:
+        raise PatternError(f'{name} has more than {_MAX_BYTES} bytes, the most that a pattern may have')
     try:
-        return json.loads(path.read_text(encoding='utf-8'), object_pairs_hook=unique)
+        return json.loads(content.decode('utf-8'), object_pairs_hook=unique, parse_int=number)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise PatternError(
-            f'{path} is not JSON ({error}); give a pattern in JSON, or delete the file to download it again'
+            f'{name} is not JSON ({error}); give a pattern in JSON, or delete the file to download it again'
         ) from None
+    except RecursionError:
+        raise PatternError(f'{name} has lists within lists hundreds deep; give a pattern in JSON') from None
 
 
 def _layers(content, name):
@@ -182,9 +203,10 @@ def _named_layers(content, name):
         raise PatternError(f'{name} is one layer; give a list of layers, [{{"(0, 0)": n, ...}}, ...]')
     wrong = next((key for key, layer in content.items() if not isinstance(layer, (dict, list))), None)
     if wrong is not None or not content:
+        what = f'the unknown key {reprlib.repr(wrong)}' if content else 'no layer'
         raise PatternError(
-            f'{name} has {f"the unknown key {wrong!r}" if content else "no layer"}; the published format has an object '
-            '{"(i, j)": n, ...} for each layer, ours has the keys "layers" and "about"'
+            f'{name} has {what}; the published format has an object {{"(i, j)": n, ...}} for each layer, ours has the '
+            'keys "layers" and "about"'
         )
     return list(content.values())
 
@@ -195,7 +217,8 @@ def _published_layer(layer, index):
         match = _KEY.fullmatch(str(key).strip())
         if match is None:
             raise PatternError(
-                f'layer {index} has the unknown key {key!r}; "(i, j)" is needed, for dilation (i + 1, j + 1)'
+                f'layer {index} has the unknown key {reprlib.repr(key)}; "(i, j)" is needed, for dilation '
+                '(i + 1, j + 1)'
             )
         runs.append((int(match[1]) + 1, int(match[2]) + 1, channels))
     return runs

@@ -1,8 +1,14 @@
 """The type of a dilation pattern, and what makes one legal."""
 
+import reprlib
+from itertools import islice
 from numbers import Integral
 
-__all__ = ['Pattern', 'PatternError', 'check_layer', 'runs_text']
+__all__ = ['MAX_CHANNELS', 'MAX_DILATION', 'MAX_LAYERS', 'Pattern', 'PatternError', 'check_layer', 'runs_text']
+
+MAX_LAYERS = 4096
+MAX_DILATION = 256  # pixels; published are up to 6
+MAX_CHANNELS = 2**20
 
 
 class PatternError(ValueError):
@@ -16,7 +22,8 @@ class Pattern(tuple):
 
     Layer ``i`` is a tuple of runs ``(dilation_h, dilation_w, channels)``: the first ``channels`` output channels of the
     layer's convolution have that dilation, in pixels, the next run's channels follow. Runs keep the order they are
-    given in, which is the order of the published weights; runs without channels are left out.
+    given in, which is the order of the published weights; runs without channels are left out. A dilation is 1 to 256
+    pixels, a layer has up to 2^20 channels, a pattern up to 4096 layers.
 
     Args:
         layers (Iterable): A sequence of runs for each layer, in the network's order.
@@ -37,7 +44,9 @@ class Pattern(tuple):
     def __new__(cls, layers):  # noqa: D102  the class docstring documents it
         if isinstance(layers, cls):
             return layers
-        checked = [check_layer(layer, f'layer {index}') for index, layer in enumerate(layers)]
+        checked = [check_layer(layer, f'layer {index}') for index, layer in enumerate(islice(layers, MAX_LAYERS + 1))]
+        if len(checked) > MAX_LAYERS:
+            raise PatternError(f'the pattern has more than {MAX_LAYERS} layers, the most that are accepted')
         if not checked:
             raise PatternError('the pattern has no layer; give one for each inception convolution')
         return super().__new__(cls, checked)
@@ -120,22 +129,30 @@ def check_layer(runs, name='the layer'):
         tuple[tuple[int, int, int], ...]: The runs with channels.
 
     Raises:
-        PatternError: If a run is not three integers, a dilation is below 1, channels are negative, or there is none.
+        PatternError: If a run is not three integers, a dilation is below 1 or above 256, channels are negative, or the
+            layer has none or more than 2^20.
     """
     if isinstance(runs, (str, bytes)) or not hasattr(runs, '__iter__'):
-        raise PatternError(f'{name} is {runs!r}; a list of [dilation_h, dilation_w, channels] is needed')
-    checked = []
+        raise PatternError(f'{name} is {reprlib.repr(runs)}; a list of [dilation_h, dilation_w, channels] is needed')
+    checked, channels = [], 0
     for run in runs:
         values = tuple(run) if hasattr(run, '__iter__') and not isinstance(run, (str, bytes)) else (run,)
         if len(values) != 3 or any(isinstance(v, bool) or not isinstance(v, Integral) for v in values):
             raise PatternError(
-                f'{name} has the run {run!r}; three integers [dilation_h, dilation_w, channels] are needed'
+                f'{name} has the run {reprlib.repr(run)}; three integers [dilation_h, dilation_w, channels] are needed'
             )
         values = tuple(int(value) for value in values)
         if min(values[:2]) < 1:
             raise PatternError(f'{name} has the run {values}: dilations are in pixels and at least 1')
         if values[2] < 0:
             raise PatternError(f'{name} has the run {values}: {values[2]} channels; at least 0 are needed')
+        if max(values[:2]) > MAX_DILATION:
+            raise PatternError(
+                f'{name} has the run {reprlib.repr(values)}: dilations are in pixels and at most {MAX_DILATION}'
+            )
+        channels += values[2]
+        if channels > MAX_CHANNELS:
+            raise PatternError(f'{name} has more than {MAX_CHANNELS} channels, the most that are accepted')
         if values[2]:
             checked.append(values)
     if not checked:

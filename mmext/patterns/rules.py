@@ -10,7 +10,7 @@ from numbers import Integral
 
 from torch import nn
 
-from .pattern import Pattern, PatternError
+from .pattern import MAX_CHANNELS, MAX_DILATION, Pattern, PatternError
 
 __all__ = ['RULES', 'make_layer', 'make_pattern', 'replaceable_convolutions']
 
@@ -28,7 +28,7 @@ def make_pattern(rule, network, max_dilation=4, undilated=0.5):
         rule (str): How the dilated channels are spread: 'uniform' or 'proportional'.
         network (nn.Module or Sequence[int]): A network, whose 3x3 convolutions get a layer each (see
             :func:`replaceable_convolutions`), or the widths, in output channels.
-        max_dilation (int): Largest dilation in either direction, in pixels, at least 1. Default: 4, as published for
+        max_dilation (int): Largest dilation in either direction, in pixels, 1 to 256. Default: 4, as published for
             detection and segmentation; 6 for pose.
         undilated (float): Share of channels with dilation (1, 1), from 0 to 1. Default: 0.5.
 
@@ -57,7 +57,7 @@ def make_layer(rule, channels, max_dilation=4, undilated=0.5, groups=1):
 
     Args:
         rule (str): 'uniform' or 'proportional'.
-        channels (int): Output channels, at least 1.
+        channels (int): Output channels, 1 to 2^20.
         max_dilation (int): See :func:`make_pattern`. Default: 4.
         undilated (float): See :func:`make_pattern`. Default: 0.5.
         groups (int): Every run has a multiple of so many channels. Default: 1.
@@ -73,6 +73,9 @@ def make_layer(rule, channels, max_dilation=4, undilated=0.5, groups=1):
     for name, value in (('channels', channels), ('max_dilation', max_dilation), ('groups', groups)):
         if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
             raise PatternError(f'{name}={value!r}: an integer of at least 1 is needed')
+    for name, value, most in (('channels', channels, MAX_CHANNELS), ('max_dilation', max_dilation, MAX_DILATION)):
+        if value > most:
+            raise PatternError(f'{name}={value!r}: an integer of at most {most} is needed')
     if not isinstance(undilated, (int, float)) or not 0 <= undilated <= 1:
         raise PatternError(f'undilated={undilated!r}: a share from 0 to 1 is needed')
     if channels % groups:

@@ -7,7 +7,7 @@ from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
 
 from mmext.registry import TRANSFORMS
-from mmext.resampling import resize_image
+from mmext.resampling import check_pixels, resize_image
 
 __all__ = ['RandomLongerSideCrop', 'ResizeLongerSide']
 
@@ -50,6 +50,7 @@ class ResizeLongerSide(BaseTransform):
         """
         sides = results['img'].shape[:2]
         height, width = (max(1, round(side * self.size / max(sides))) for side in sides)
+        check_pixels(height, width, sides, repr(self))
         results['img'] = resize_image(results['img'], (height, width))
         results['img_shape'] = (height, width)
         results['scale'] = (width, height)
@@ -88,7 +89,8 @@ class RandomLongerSideCrop(BaseTransform):
             Cityscapes: 2048.
         scale_range (tuple[float, float]): Smallest and largest scale, above 0. Default: (0.7, 1.3).
         stride (int): Stride of the network in pixels, at least 1. Default: 8.
-        pad_val (tuple[int, int, int] or int): Colour, 0 to 255, in the picture's order of channels. Default:
+        pad_val (tuple[int, ...] or int): Colour, 0 to 255, in the picture's order of channels. Of three numbers a
+            greyscale picture gets their mean, and one of four channels 0 (transparent) as the fourth. Default:
             (103, 116, 123), the mean of ImageNet in the order of mmcv: blue, green, red.
         ignore_index (int): Label, 0 to 255. Default: 255.
 
@@ -137,7 +139,8 @@ class RandomLongerSideCrop(BaseTransform):
 
         Raises:
             TypeError: If the picture or a label map is not an array of uint8.
-            ValueError: If a label map has not the picture's size.
+            ValueError: If a label map has not the picture's size, ``pad_val`` does not fit its channels, or the square
+                has more than 2^28 pixels of it.
         """
         sides = results['img'].shape[:2]
         for key in results.get('seg_fields', ()):
@@ -148,13 +151,14 @@ class RandomLongerSideCrop(BaseTransform):
                 )
         rate = self._draw_target_size() / max(sides)
         square = max(1, int(self.crop_size / rate))
+        check_pixels(square, square, sides, repr(self))
         cell = self.stride / rate  # of the network, in pixels of the original
         margin = max(1, int(cell // 2))
         ends = [int(max(1, cell, margin + side - square + 1)) for side in sides]
         top, left = (place - margin for place in self._draw_corner(ends))
 
         size = (self.crop_size, self.crop_size)
-        results['img'] = resize_image(_cut(results['img'], top, left, square, self.pad_val), size)
+        results['img'] = resize_image(_cut(results['img'], top, left, square, self._fill(results['img'])), size)
         for key in results.get('seg_fields', ()):
             labels = _cut(results[key], top, left, square, self.ignore_index)
             results[key] = resize_image(labels, size, 'nearest')
@@ -162,6 +166,20 @@ class RandomLongerSideCrop(BaseTransform):
         results['scale_factor'] = (self.crop_size / square, self.crop_size / square)
         results['keep_ratio'] = True
         return results
+
+    def _fill(self, image):
+        """Return the colour for the channels that a picture has."""
+        fill = np.atleast_1d(self.pad_val)
+        channels = image.shape[2] if image.ndim == 3 else 1
+        if len(fill) == 3 and channels == 1:
+            return round(float(fill.mean()))
+        if len(fill) == 3 and channels == 4:
+            return (*fill, 0)
+        if len(fill) not in (1, channels):
+            raise ValueError(
+                f'pad_val={self.pad_val} has {len(fill)} values, and img {channels} channels; give as many'
+            )
+        return fill if image.ndim == 3 else fill[0]
 
     def __repr__(self):
         names = ('crop_size', 'origin_size', 'scale_range', 'stride', 'pad_val', 'ignore_index')

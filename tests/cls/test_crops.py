@@ -192,6 +192,25 @@ def test_a_picture_smaller_than_the_square():
         SideCrop(40)(dict(img=picture(30, 50)))
 
 
+@pytest.mark.parametrize('shape', [(1, 20000), (20000, 1)])
+@pytest.mark.parametrize('step', [ResizeShorterSide(224), RandomSizedCrop(224)])
+def test_a_thread_is_refused_before_it_takes_memory(step, shape):
+    size = '224 x 4480000' if shape[0] == 1 else '4480000 x 224'
+    message = rf'a shorter side of 224 would make {size} pixels of an image of {shape[0]} x {shape[1]} .*cut or resize'
+    with pytest.raises(ValueError, match=message):
+        step(dict(img=picture(*shape)))
+
+
+@pytest.mark.parametrize('channels', [1, 4])
+def test_grey_pictures_and_those_with_transparency(channels):
+    image = picture(40, 61, channels)
+    found = SideCrop(32)(ResizeShorterSide(32)(dict(img=image)))
+    assert found['img'].shape == (32, 32, channels)
+    expected = Image.fromarray(image[..., 0]).resize((49, 40), Image.BICUBIC).resize((49, 32), Image.BICUBIC)
+    np.testing.assert_array_equal(found['img'][..., 0], np.asarray(expected)[:, 9:41])
+    assert RandomSizedCrop(32)(dict(img=image))['img'].shape == (32, 32, channels)
+
+
 @pytest.mark.parametrize('step', [ResizeShorterSide(8), RandomSizedCrop(8)])
 def test_a_picture_of_floats(step):
     with pytest.raises(TypeError, match='uint8'):

@@ -1,13 +1,15 @@
 import hashlib
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from narrow import classifier
 
-from mmext.convert import ConversionError, convert, writing
+from mmext.convert import ConversionError, ConversionReport, convert, writing
 from mmext.convert.writing import destination, write_checkpoint
+from mmext.utils import whole_files
 
 
 def test_name_content_and_bytes_are_those_of_the_content(tmp_path):
@@ -75,9 +77,9 @@ def test_whole_tensors_are_not_copied():
 def test_a_full_disk_is_said_and_leaves_nothing_behind(tmp_path, monkeypatch):
     def full(path, mode):
         open(path, mode).close()
-        return open('/dev/full', mode)
+        return open('/dev/full', 'r+b', buffering=0)
 
-    monkeypatch.setattr(writing, 'open', full, raising=False)
+    monkeypatch.setattr(whole_files, 'open', full, raising=False)
     with pytest.raises(OSError, match='No space left'):
         write_checkpoint(*convert(classifier(), 'involution'), tmp_path / 'red.pth')
     assert os.listdir(tmp_path) == []
@@ -100,6 +102,38 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
+def test_threads_that_write_one_name_make_whole_files(tmp_path):
+    report = ConversionReport('involution', {})
+    contents = [{'w': torch.full((200_000,), float(index))} for index in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        paths = list(pool.map(lambda state: write_checkpoint(state, report, tmp_path / 'red.pth'), contents * 3))
+    assert sorted(os.listdir(tmp_path)) == sorted({path.name for path in paths})
+    for path, content in zip(paths, contents * 3):
+        assert hashlib.sha256(path.read_bytes()).hexdigest().startswith(path.stem[-8:])
+        assert torch.equal(torch.load(path, weights_only=True)['state_dict']['w'], content['w'])
+
+
+def test_a_link_in_the_place_of_the_file_is_not_followed(tmp_path):
+    wanted = write_checkpoint(*convert(classifier(), 'involution'), tmp_path / 'red.pth')
+    victim = tmp_path / 'victim'
+    victim.write_text('kept')
+    wanted.unlink()
+    wanted.symlink_to(victim)
+    with pytest.raises(FileExistsError, match=rf'{wanted.name} is a symbolic link, which is not followed; delete it'):
+        write_checkpoint(*convert(classifier(), 'involution'), tmp_path / 'red.pth')
+    assert victim.read_text() == 'kept'
+    assert sorted(os.listdir(tmp_path)) == sorted(['victim', wanted.name])
+
+
+def test_a_source_that_is_a_link_can_be_converted_beside_itself(tmp_path):
+    (tmp_path / 'cache').mkdir()
+    torch.save(classifier(), tmp_path / 'cache' / 'blob')
+    (tmp_path / 'red.pth').symlink_to(tmp_path / 'cache' / 'blob')
+    path = destination(tmp_path / 'red.pth', tmp_path)
+    written = write_checkpoint(*convert(tmp_path / 'red.pth', 'involution'), path)
+    assert sorted(os.listdir(tmp_path)) == sorted(['cache', 'red.pth', written.name])
+
+
 def test_destination(tmp_path):
     assert destination('a/rednet50.pt', tmp_path) == tmp_path / 'rednet50.pth'
     assert destination('a/rednet50.pth', tmp_path / 'new.pth') == tmp_path / 'new.pth'
@@ -109,5 +143,9 @@ def test_destination(tmp_path):
         destination('a.pth', tmp_path / 'checkpoints')
     with pytest.raises(ConversionError, match='is the checkpoint to convert itself'):
         destination(tmp_path / 'a.pth', f'{tmp_path}/../{tmp_path.name}/a.pth')
+    (tmp_path / 'loop.pth').symlink_to(tmp_path / 'loop.pth')
+    with pytest.raises(ConversionError, match='is the checkpoint to convert itself'):
+        destination(tmp_path / 'loop.pth', tmp_path / 'loop.pth')
+    assert destination(tmp_path / 'loop.pth', tmp_path / 'new.pth') == tmp_path / 'new.pth'
     with pytest.raises(FileNotFoundError, match=r'folder .*absent does not exist; make it first'):
         destination('a.pth', tmp_path / 'absent' / 'a.pth')

@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import urllib.error
@@ -60,7 +61,7 @@ def test_nothing_is_left_of_a_save_that_fails(tmp_path, monkeypatch):
     path = write(tmp_path, 'kept')
     with pytest.raises(PatternError):
         save_pattern([[[1, 1, -1]]], path)
-    monkeypatch.setattr('pathlib.Path.replace', lambda *args: (_ for _ in ()).throw(OSError('full')))
+    monkeypatch.setattr('os.replace', lambda *args: (_ for _ in ()).throw(OSError('full')))
     with pytest.raises(OSError, match='full'):
         save_pattern(PATTERN, path)
     assert os.listdir(tmp_path) == ['pattern.json']
@@ -88,11 +89,53 @@ def test_nothing_is_left_of_a_save_that_fails(tmp_path, monkeypatch):
         ('{"layers": 3}', 'is a int; a list of layers is needed'),
         ('{"pattern": 3}', "has the unknown key 'pattern'; the published format has an object"),
         ('[[[1, 1, 4]], [[1, 1]]]', r'pattern.json: layer 1 has the run \[1, 1\]'),
+        ('[[[256, 257, 4]]]', r'layer 0 has the run \(256, 257, 4\): dilations are in pixels and at most 256'),
+        ('[{"(0, 256)": 4}]', r'layer 0 has the run \(1, 257, 4\): dilations are in pixels and at most 256'),
+        ('[{"(0, ' + '9' * 5000 + ')": 4}]', 'layer 0 has the unknown key'),
+        ('[[[1, 1, 1048576], [1, 2, 1]]]', 'layer 0 has more than 1048576 channels'),
+        ('[' + ','.join(['[[1,1,1]]'] * 4097) + ']', 'the pattern has more than 4096 layers'),
+        ('[' * 100_000 + ']' * 100_000, 'has lists within lists hundreds deep'),
+        ('[[[1, 1, ' + '9' * 5000 + ']]]', 'has a number of 5000 digits; 18 are accepted'),
+        ('[[[1, 1, NaN]]]', r'layer 0 has the run \[1, 1, nan\]; three integers'),
+        ('[[[1, 1, 1e400]]]', r'layer 0 has the run \[1, 1, inf\]; three integers'),
+        ('[[[1, 1, 4.0]]]', r'layer 0 has the run \[1, 1, 4.0\]; three integers'),
+        ('', 'is not JSON'),
+        (' ' * 2**20 + '[]', 'has more than 1048576 bytes'),
     ],
 )
 def test_illegal_files(content, message, tmp_path):
     with pytest.raises(PatternError, match=message):
         load_pattern(write(tmp_path, content))
+
+
+def test_the_bounds_themselves_are_legal(tmp_path):
+    layers = [[[256, 1, 2**20]]] * 4096
+    path = write(tmp_path, json.dumps(layers, separators=(',', ':')))
+    assert load_pattern(path) == Pattern(layers)
+
+
+def test_many_different_keys_are_read_in_time(tmp_path):
+    keys = ','.join(f'"k{index}":0' for index in range(90_000))  # quadratic work would take minutes
+    with pytest.raises(PatternError, match="layer 0 has the unknown key 'k0'"):
+        load_pattern(write(tmp_path, f'[{{{keys}}}]'))
+
+
+def test_endless_python_data():
+    with pytest.raises(PatternError, match='more than 4096 layers'):
+        load_pattern(itertools.repeat([(1, 1, 4)]))
+
+
+@pytest.mark.parametrize('content', [b'\xff\xfe[', b'\xef\xbb\xbf[[[1, 1, 4]]]'])
+def test_text_of_another_encoding(content, tmp_path):
+    path = tmp_path / 'pattern.json'
+    path.write_bytes(content)
+    with pytest.raises(PatternError, match=r'pattern\.json is not JSON'):
+        load_pattern(path)
+
+
+def test_a_folder(tmp_path):
+    with pytest.raises(IsADirectoryError, match='is a folder; give a JSON file in it'):
+        load_pattern(tmp_path)
 
 
 def test_unknown_names():
@@ -108,11 +151,11 @@ def test_urls_are_downloaded_once(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
     asked = []
 
-    def download(url, path, **_):
+    def fetch(url, most_bytes):
         asked.append(url)
-        write(tmp_path, PUBLISHED_FORM, path)
+        return json.dumps(PUBLISHED_FORM).encode()
 
-    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+    monkeypatch.setattr('mmext.patterns.files.fetch', fetch)
     assert load_pattern(URL) == load_pattern(URL) == PATTERN
     assert asked == [URL]
     assert download_path(URL).parent == tmp_path / 'hub' / 'checkpoints'
@@ -121,10 +164,24 @@ def test_urls_are_downloaded_once(tmp_path, monkeypatch):
     assert len(asked) == 2
 
 
+def test_what_is_no_pattern_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
+    monkeypatch.setattr('mmext.patterns.files.fetch', lambda url, most_bytes: b'<html>')
+    with pytest.raises(PatternError, match=r'ic_r50_k9\.json is not JSON'):
+        load_pattern(URL)
+    assert not download_path(URL).exists()
+
+
+def test_a_long_url_has_a_file_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    monkeypatch.setattr('mmext.patterns.files.fetch', lambda url, most_bytes: json.dumps(PUBLISHED_FORM).encode())
+    assert load_pattern(f'HTTPS://example.org/{"a" * 3000}.{"b" * 3000}') == PATTERN
+
+
 @pytest.mark.parametrize('error', [urllib.error.URLError('no route'), TimeoutError('no route')])
 def test_a_url_that_cannot_be_reached(error, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
-    monkeypatch.setattr(torch.hub, 'download_url_to_file', lambda *a, **k: (_ for _ in ()).throw(error))
+    monkeypatch.setattr('mmext.patterns.files.fetch', lambda *a, **k: (_ for _ in ()).throw(error))
     with pytest.raises(OSError, match=r'cannot be downloaded .*no route') as caught:
         load_pattern(URL)
     path = download_path(URL)

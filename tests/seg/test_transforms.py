@@ -204,3 +204,35 @@ def test_what_is_printed():
     assert 'crop_size=504, origin_size=2048' in repr(
         build('mmext.RandomLongerSideCrop', crop_size=500, origin_size=2048)
     )
+
+
+@pytest.mark.parametrize(
+    ('shape', 'fill'),
+    [((30, 40), 114), ((30, 40, 1), (114,)), ((30, 40, 3), (103, 116, 123)), ((30, 40, 4), (103, 116, 123, 0))],
+)
+def test_the_border_has_the_channels_of_the_image(shape, fill):
+    step = build('mmext.RandomLongerSideCrop', crop_size=80, origin_size=40, scale_range=(1, 1))
+    found = step(sample(np.full(shape, 7, np.uint8)))['img']
+    assert found.shape == (80, 80, *shape[2:])
+    values = {tuple(np.atleast_1d(value)) for value in found.reshape(-1, *shape[2:])}
+    assert values == {tuple(np.atleast_1d(fill)), (7,) * len(np.atleast_1d(fill))}
+
+
+def test_one_number_fills_any_channels_and_others_must_fit():
+    image = np.full((30, 40, 2), 7, np.uint8)
+    options = dict(crop_size=80, origin_size=40, scale_range=(1, 1))
+    found = build('mmext.RandomLongerSideCrop', pad_val=9, **options)(sample(image))['img']
+    assert set(np.unique(found)) == {7, 9}
+    with pytest.raises(ValueError, match=r'pad_val=\(103, 116, 123\) has 3 values, and img 2 channels; give as many'):
+        build('mmext.RandomLongerSideCrop', **options)(sample(image))
+
+
+@pytest.mark.parametrize('shape', [(1, 20000), (20000, 1)])
+def test_a_thread_is_refused_before_it_takes_memory(shape):
+    image = np.zeros((*shape, 3), np.uint8)
+    step = build('mmext.RandomLongerSideCrop', crop_size=500, origin_size=500, scale_range=(0.7, 0.7))
+    with pytest.raises(ValueError, match=r'RandomLongerSideCrop\(.*would make 28799 x 28799 pixels of an image of'):
+        step(sample(image))
+    assert build('mmext.ResizeLongerSide', size=500)(sample(image))['img'].size == 500 * 3
+    with pytest.raises(ValueError, match=r'ResizeLongerSide\(size=1000000\) would make 1000000 x 1000000 pixels'):
+        build('mmext.ResizeLongerSide', size=10**6)(sample(np.zeros((9, 9, 3), np.uint8)))

@@ -200,6 +200,10 @@ def renamed():
     return changed
 
 
+def sized(height, width):
+    return dict(id=1, file_name='1.jpg', height=height, width=width)
+
+
 @pytest.mark.parametrize(
     ('annotations', 'message'),
     [
@@ -212,6 +216,11 @@ def renamed():
         (content([annotation(3, dict(size=[4, 4], counts=[16]))]), 'size (4, 4) in a picture of (12, 16)'),
         (content([annotation(3, dict(size=[HEIGHT, WIDTH], counts=[999]))]), 'no usable segmentation'),
         ({**content([]), 'images': [dict(id=1, file_name='1.jpg')]}, "has no 'height'"),
+        ('[' * 100_000, 'cannot be read: maximum recursion depth'),
+        ({**content([]), 'annotations': [5]}, 'has a int among its annotations'),
+        ({**content([]), 'images': [sized(10**9, 10**9)]}, 'picture 1 is 1000000000 pixels high and 1000000000 wide'),
+        ({**content([]), 'images': [sized(0, 5)]}, 'picture 1 is 0 pixels high'),
+        ({**content([]), 'images': [sized('5', 5)]}, "picture 1 is '5' pixels high"),
     ],
 )
 def test_annotations_that_cannot_be_used(run, annotations, message):
