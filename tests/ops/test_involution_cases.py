@@ -112,6 +112,22 @@ def test_padding(backend, padding):
         check(found, expected, torch.float64)
 
 
+@pytest.mark.parametrize('stride', [1, 2, 3, 4, 5])
+@pytest.mark.parametrize('backend', RUNNABLE)
+def test_every_remainder_of_a_stride(backend, stride):
+    """All sizes modulo the stride, with less padding than the default, and with more."""
+    for rest, padding, taps in itertools.product(range(stride), (0, 1, 3), (1, 3)):
+        height, width = 3 + rest, 3 + stride + (2 * rest + 1) % stride
+        x = torch.randn(1, 5, height, width, dtype=torch.float64, requires_grad=True)
+        sides = [(side + 2 * padding - taps) // stride + 1 for side in (height, width)]
+        weight = torch.randn(1, 1, taps, taps, *sides, dtype=torch.float64, requires_grad=True)
+        out, exact = involution(x, weight, stride, padding, backend=backend), unfolded(x, weight, stride, padding, 1)
+        grad = torch.randn_like(out)
+        grads, exact_grads = (torch.autograd.grad(o, (x, weight), grad) for o in (out, exact))
+        for found, expected in zip((out, *grads), (exact, *exact_grads)):
+            check(found, expected, torch.float64)
+
+
 @pytest.mark.parametrize('backend', RUNNABLE)
 def test_repeated_runs_are_bitwise_equal(backend):
     x = torch.randn(3, 32, 13, 17, requires_grad=True)
@@ -128,7 +144,11 @@ def test_repeated_runs_are_bitwise_equal(backend):
 
 @pytest.mark.parametrize('backend', RUNNABLE)
 def test_any_number_of_threads(backend):
-    x, weight = torch.randn(1, 32, 9, 9), torch.randn(1, 2, 5, 5, 9, 9)
+    x, weight = torch.randn(1, 32, 36, 36), torch.randn(1, 2, 5, 5, 36, 36)
+    if backend == 'cpu':
+        from mmext.ops.compiled.threads import THREAD_PRODUCTS
+
+        assert x.numel() * 5 * 5 > 2 * THREAD_PRODUCTS  # else one thread does it all
     before = torch.get_num_threads()
     try:
         outs = []
