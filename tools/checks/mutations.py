@@ -142,6 +142,13 @@ class Copy:
                 (self.root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(root / name, self.root / name)
         self.confirmed = {}
+        self.process = None
+
+    def stop(self):
+        """End the tests that run now, and what they have started."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
 
     @contextlib.contextmanager
     def planted(self, fault):
@@ -174,7 +181,7 @@ class Copy:
             'OMP_NUM_THREADS': os.environ.get('OMP_NUM_THREADS', '1'),
         }
         options = ['-x', '-q', '-rfE', '--tb=no', '--disable-warnings', '-p', 'no:cacheprovider', '-o', 'addopts=']
-        process = subprocess.Popen(
+        self.process = subprocess.Popen(
             [sys.executable, '-m', 'pytest', *options, *tests],
             cwd=self.root,
             env=env,
@@ -184,17 +191,16 @@ class Copy:
             start_new_session=True,
         )
         try:
-            output = process.communicate(timeout=seconds)[0]
+            output = self.process.communicate(timeout=seconds)[0]
         except subprocess.TimeoutExpired:
             return 'time limit'
         finally:
-            with contextlib.suppress(ProcessLookupError):  # also what a test has started
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        if process.returncode == 0:
+            self.stop()
+            status = self.process.wait()
+        if status == 0:
             return None
         failed = re.search(r'^(?:FAILED|ERROR) (\S+(?: .*?\])?)(?= - |$)', output, re.MULTILINE)
-        return failed[1] if failed else f'pytest ended with {process.returncode}: {output.strip()[-300:]}'
+        return failed[1] if failed else f'pytest ended with {status}: {output.strip()[-300:]}'
 
     def check(self, fault, seconds):
         """Run a fault's tests with it; what fails has to pass without it.
@@ -210,6 +216,8 @@ class Copy:
         spent = time.monotonic() - start
         if caught_by is not None:
             again = [caught_by] if '::' in caught_by else tests
+            if re.fullmatch(r'\S+\.py', caught_by):  # a file that could not be imported
+                again = [caught_by, '--collect-only']
             key = tuple(again)
             if key not in self.confirmed:
                 self.confirmed[key] = self.run(again, seconds)
@@ -227,22 +235,29 @@ def describe(fault):
 def check_all(faults, jobs, seconds):
     """Check every fault, print a line for each as it is done, and return the results in the order of the faults."""
     with tempfile.TemporaryDirectory(prefix='mmext-mutations-') as folder, ThreadPoolExecutor(jobs) as pool:
-        copies = SimpleQueue()
-        for number in range(jobs):
-            copies.put(Copy(Path(folder) / str(number)))
+        copies = [Copy(Path(folder) / str(number)) for number in range(jobs)]
+        free = SimpleQueue()
+        for copy in copies:
+            free.put(copy)
 
         def check(fault):
-            copy = copies.get()
+            copy = free.get()
             try:
                 return copy.check(fault, seconds)
             finally:
-                copies.put(copy)
+                free.put(copy)
 
         results = []
-        for fault, result in zip(faults, pool.map(check, faults)):
-            outcome = f'caught by {result["caught_by"]}' if result['caught_by'] else 'SURVIVED'
-            print(f'{fault.path}:{fault.line}  {describe(fault)}  {outcome}  {result["seconds"]:.0f} s', flush=True)
-            results.append(result)
+        try:
+            for fault, result in zip(faults, pool.map(check, faults)):
+                outcome = f'caught by {result["caught_by"]}' if result['caught_by'] else 'SURVIVED'
+                print(f'{fault.path}:{fault.line}  {describe(fault)}  {outcome}  {result["seconds"]:.0f} s', flush=True)
+                results.append(result)
+        except BaseException:  # an interrupt, too: tests run in sessions of their own, which the terminal does not end
+            pool.shutdown(wait=False, cancel_futures=True)
+            for copy in copies:
+                copy.stop()
+            raise
     return results
 
 
