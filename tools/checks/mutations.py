@@ -37,7 +37,10 @@ COMPILED_SHARE = 0.25  # of files compiled by numba, whose faults take half a mi
 TESTS = [
     ('mmext/ops/inception_conv/*', 'tests/ops/test_inception_conv*.py tests/layers/test_inception_conv_layer.py'),
     ('mmext/ops/inflate/*', 'tests/ops/test_inflate*.py tests/models/test_inflated*.py'),
-    ('mmext/ops/involution/cuda/*', 'tests/ops/cuda/test_cuda_launch.py tests/ops/cuda'),
+    (
+        'mmext/ops/involution/cuda/*',
+        'tests/ops/cuda/test_cuda_launch.py tests/ops/cuda/test_cuda_compile.py tests/ops/cuda/test_cuda_numbers.py',
+    ),
     ('mmext/ops/involution/flops.py', 'tests/complexity/test_flops.py tests/ops/test_involution.py'),
     ('mmext/ops/involution/*', 'tests/ops/test_involution*.py tests/ops/cuda/test_cuda_launch.py tests/test_export.py'),
     ('mmext/ops/*', 'tests/ops/test_involution*.py tests/ops/test_inception_conv*.py'),
