@@ -134,6 +134,15 @@ def test_convolutions_start_with_the_published_spread(name):
     assert all(norm.bias.eq(0).all() for norm in norms(model))
 
 
+@pytest.mark.parametrize('name', ['RedNet', 'ICResNet', 'ICResNeXt'])
+def test_blocks_start_as_the_identity_only_where_asked_to(name):
+    for zero in (True, False):
+        model = BACKBONES[name][0](zero_init_residual=zero)
+        model.init_weights()
+        for block in (module for module in model.modules() if isinstance(module, ResidualBlock)):
+            assert block.last_norm.weight.eq(0 if zero else 1).all()
+
+
 PUBLIC = [
     *(getattr(layers, name) for name in layers.__all__),
     *(getattr(models, name) for name in models.__all__),

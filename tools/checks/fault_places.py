@@ -205,6 +205,7 @@ class _Finder(ast.NodeVisitor):
             return
         if name.rpartition('.')[2] not in SYMMETRIC:
             self._swap(node.args, 'order')
+        node.keywords = [keyword for keyword in node.keywords if keyword.arg != 'inplace']  # the values are the same
         for keyword in node.keywords:
             if keyword.arg and self._span(keyword):
                 self._drop_keyword(keyword)

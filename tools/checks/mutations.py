@@ -57,7 +57,7 @@ TESTS = [
     ),
     (
         'mmext/models/recompute.py',
-        'tests/models/test_backbones.py tests/models/test_rednet.py tests/models/test_inflated*.py',
+        'tests/models/test_recompute.py tests/models/test_backbones.py tests/models/test_rednet.py',
     ),
     ('mmext/models/*', 'tests/models/test_backbones.py tests/models/test_inflated*.py'),
     ('mmext/convert/*mxnet*', 'tests/convert/test_mxnet*.py tests/convert/test_ademxapp.py'),
