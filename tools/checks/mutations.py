@@ -42,8 +42,13 @@ TESTS = [
         'tests/ops/cuda/test_cuda_launch.py tests/ops/cuda/test_cuda_compile.py tests/ops/cuda/test_cuda_numbers.py',
     ),
     ('mmext/ops/involution/flops.py', 'tests/complexity/test_flops.py tests/ops/test_involution.py'),
-    ('mmext/ops/involution/*', 'tests/ops/test_involution*.py tests/ops/cuda/test_cuda_launch.py tests/test_export.py'),
-    ('mmext/ops/*', 'tests/ops/test_involution*.py tests/ops/test_inception_conv*.py'),
+    (
+        'mmext/ops/involution/cpu/*',
+        'tests/ops/test_involution_cpu.py tests/ops/test_involution_cases.py tests/ops/test_involution_memory.py',
+    ),
+    ('mmext/ops/involution/backends.py', 'tests/ops/cuda/test_cuda_launch.py tests/ops/test_involution*.py'),
+    ('mmext/ops/involution/*', 'tests/ops/test_involution*.py tests/test_export.py'),
+    ('mmext/ops/compiled/*', 'tests/ops/compiled tests/ops/test_involution_cpu.py tests/ops/test_inception_conv*.py'),
     ('mmext/layers/*inception*', 'tests/layers/test_inception_conv_layer.py tests/models/test_ic_resnet.py'),
     ('mmext/layers/*', 'tests/layers tests/models/test_rednet.py'),
     ('mmext/models/wider_resnet.py', 'tests/models/test_backbones.py tests/models/test_wider_resnet.py'),
@@ -301,4 +306,5 @@ def main(arguments=None):
 
 
 if __name__ == '__main__':
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an interrupt: what runs is ended
     sys.exit(main())
