@@ -151,9 +151,14 @@ class Copy:
                 shutil.copyfile(root / name, self.root / name)
         self.confirmed = {}
         self.process = None
+        self.interrupted = False
 
-    def stop(self):
-        """End the tests that run now, and what they have started."""
+    def interrupt(self):
+        """End the tests that run now, from another thread, and start no others."""
+        self.interrupted = True
+        self._end()
+
+    def _end(self):  # also what a test has started
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -203,8 +208,10 @@ class Copy:
         except subprocess.TimeoutExpired:
             return 'time limit'
         finally:
-            self.stop()
+            self._end()
             status = self.process.wait()
+        if self.interrupted:
+            raise InterruptedError('the tests were ended')
         if status == 0:
             return None
         failed = re.search(r'^(?:FAILED|ERROR) (\S+(?: .*?\])?)(?= - |$)', output, re.MULTILINE)
@@ -264,7 +271,7 @@ def check_all(faults, jobs, seconds):
         except BaseException:  # an interrupt, too: tests run in sessions of their own, which the terminal does not end
             pool.shutdown(wait=False, cancel_futures=True)
             for copy in copies:
-                copy.stop()
+                copy.interrupt()
             raise
     return results
 
