@@ -158,6 +158,17 @@ def test_the_networks_dilation_multiplies():
     assert layer.pattern == ((1, 2, 4),)
 
 
+def test_height_and_width_are_told_apart():
+    """Dilations of the network and of the pattern, and strides, that differ along height and width."""
+    layer = InceptionConv2d(2, 4, 3, (2, 1), padding=(2, 3), dilation=(2, 3), pattern=[(1, 2, 4)])
+    x = torch.randn(1, 2, 15, 17)
+    expected = nn.functional.conv2d(x, layer.weight, layer.bias, (2, 1), (2, 6), (2, 6))
+    assert expected.shape == (1, 4, 8, 17)
+    torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r'takes padding=\(2, 3\); leave it out'):
+        InceptionConv2d(2, 4, 3, padding=(3, 2), dilation=(2, 3), pattern=[(1, 2, 4)])
+
+
 @pytest.mark.parametrize('stride', [1, 2, (1, 3)])
 @pytest.mark.parametrize('kernel_size', [1, 3, 5])
 def test_any_size_rounds_up(kernel_size, stride):

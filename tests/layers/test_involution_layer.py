@@ -76,6 +76,11 @@ def test_norm_is_a_parameter():
         (dict(channels=64, kernel_size=-3), 'kernel_size=-3'),
         (dict(channels=64, kernel_size=3, reduction_ratio=65), r'reduction_ratio=65 must be in 1\.\.64'),
         (dict(channels=64, kernel_size=3, stride=0), 'stride=0'),
+        (dict(channels=64, kernel_size=3, dilation=0), 'dilation=0 must be at least 1'),
+        (dict(channels=64, kernel_size=3, group_channels=0), 'multiple of group_channels=0'),
+        (dict(channels=64, kernel_size=3, group_channels=-16), 'multiple of group_channels=-16'),
+        (dict(channels=0, kernel_size=3), 'channels=0 is not a multiple'),
+        (dict(channels=64, kernel_size=3, reduction_ratio=0), r'reduction_ratio=0 must be in 1\.\.64'),
     ],
 )
 def test_bad_settings(options, message):

@@ -53,6 +53,40 @@ def test_source_of_extra_levels(source):
     assert [out.shape[-1] for out in outs] == [8, 4, 2, 1]
 
 
+@pytest.mark.parametrize('relu', [False, True])
+@pytest.mark.parametrize(
+    ('options', 'source'),
+    [
+        (dict(add_extra_convs='on_input'), 'on_input'),
+        (dict(add_extra_convs='on_lateral'), 'on_lateral'),
+        (dict(add_extra_convs='on_output'), 'on_output'),
+        (dict(add_extra_convs=True), 'on_input'),
+        (dict(add_extra_convs=True, extra_convs_on_inputs=False), 'on_output'),
+        (dict(), 'pooling'),
+    ],
+)
+def test_outputs_by_hand(options, source, relu):
+    """Laterals from coarse to fine, an involution on each, and further levels from what the options say."""
+    neck = InvolutionFPN([8, 16, 16], 16, 5, start_level=1, relu_before_extra_convs=relu, **options).eval()
+    inputs = [torch.randn(1, channels, side, side + 3) for channels, side in ((8, 18), (16, 9), (16, 5))]
+    with torch.no_grad():
+        outs = neck(inputs)
+        coarse = neck.lateral_convs[1](inputs[2])
+        rows, columns = (torch.arange(n) * m // n for n, m in ((9, 5), (12, 8)))  # the nearest pixel
+        fine = neck.lateral_convs[0](inputs[1]) + coarse[:, :, rows][..., columns]
+        expected = [neck.fpn_convs[0](fine), neck.fpn_convs[1](coarse)]
+        start = dict(on_input=inputs[2], on_lateral=coarse, on_output=expected[1])
+        for number in range(2, 5):
+            if source == 'pooling':
+                expected.append(expected[-1][..., ::2, ::2])
+            else:
+                taken = start[source] if number == 2 else expected[-1].clamp(min=0) if relu else expected[-1]
+                expected.append(neck.fpn_convs[number](taken))
+    for out, other in zip(outs, expected, strict=True):
+        torch.testing.assert_close(out, other)
+    assert [tuple(out.shape[2:]) for out in outs] == [(9, 12), (5, 8), (3, 4), (2, 2), (1, 1)]
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [

@@ -193,6 +193,16 @@ def test_memory_formats(memory, backend):
 
 
 @pytest.mark.parametrize('backend', BACKENDS)
+@pytest.mark.parametrize('memory', [torch.contiguous_format, torch.channels_last])
+def test_results_have_the_memory_format_of_the_input(memory, backend):
+    (x, weight, bias), grad, settings = tensors('square')
+    x, grad = x.to(memory_format=memory), grad.to(memory_format=memory)
+    out, grad_x, *_ = run(inception_conv2d, (x, weight, bias), grad, *settings, backend)
+    for result in (out, grad_x):
+        assert result.is_contiguous(memory_format=memory)
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
 def test_no_images(backend):
     (x, weight, bias), _, settings = tensors('square')
     x = x[:0].requires_grad_()

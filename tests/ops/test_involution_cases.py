@@ -1,5 +1,6 @@
 """The case table: every backend that can run here against an unfolded form in float64, output and both gradients."""
 
+import importlib
 import itertools
 
 import pytest
@@ -112,6 +113,22 @@ def test_padding(backend, padding):
         check(found, expected, torch.float64)
 
 
+@pytest.mark.parametrize('stride', [1, 2, 3, 4, 5])
+@pytest.mark.parametrize('backend', RUNNABLE)
+def test_every_remainder_of_a_stride(backend, stride):
+    """All sizes modulo the stride, with less padding than the default, and with more."""
+    for rest, padding, taps in itertools.product(range(stride), (0, 1, 3), (1, 3)):
+        height, width = 3 + rest, 3 + stride + (2 * rest + 1) % stride
+        x = torch.randn(1, 5, height, width, dtype=torch.float64, requires_grad=True)
+        sides = [(side + 2 * padding - taps) // stride + 1 for side in (height, width)]
+        weight = torch.randn(1, 1, taps, taps, *sides, dtype=torch.float64, requires_grad=True)
+        out, exact = involution(x, weight, stride, padding, backend=backend), unfolded(x, weight, stride, padding, 1)
+        grad = torch.randn_like(out)
+        grads, exact_grads = (torch.autograd.grad(o, (x, weight), grad) for o in (out, exact))
+        for found, expected in zip((out, *grads), (exact, *exact_grads)):
+            check(found, expected, torch.float64)
+
+
 @pytest.mark.parametrize('backend', RUNNABLE)
 def test_repeated_runs_are_bitwise_equal(backend):
     x = torch.randn(3, 32, 13, 17, requires_grad=True)
@@ -128,7 +145,11 @@ def test_repeated_runs_are_bitwise_equal(backend):
 
 @pytest.mark.parametrize('backend', RUNNABLE)
 def test_any_number_of_threads(backend):
-    x, weight = torch.randn(1, 32, 9, 9), torch.randn(1, 2, 5, 5, 9, 9)
+    x, weight = torch.randn(1, 32, 36, 36), torch.randn(1, 2, 5, 5, 36, 36)
+    if backend == 'cpu':
+        from mmext.ops.compiled.threads import THREAD_PRODUCTS
+
+        assert x.numel() * 5 * 5 > 2 * THREAD_PRODUCTS  # else one thread does it all
     before = torch.get_num_threads()
     try:
         outs = []
@@ -151,6 +172,29 @@ def test_opcheck(backend):
         for needs in ((True, True), (True, False), (False, True)):
             args = (grad, x.detach(), weight.detach(), stride, 1, 1, backend, *needs)
             torch.library.opcheck(torch.ops.mmext.involution_backward.default, args)
+
+
+@pytest.mark.parametrize('dtype', TOLERANCE, ids=lambda dtype: str(dtype).partition('.')[2])
+@pytest.mark.parametrize('memory', [torch.contiguous_format, torch.channels_last])
+def test_tensors_without_values_have_the_right_shape_dtype_and_format(memory, dtype):
+    x = torch.empty(2, 4, 9, 8, device='meta', dtype=dtype).to(memory_format=memory).requires_grad_()
+    weight = torch.empty(2, 2, 3, 3, 5, 4, device='meta', dtype=dtype, requires_grad=True)
+    out = involution(x, weight, stride=2)
+    grads = torch.autograd.grad(out, (x, weight), torch.empty_like(out))
+    for tensor, shape in zip((out, *grads), ((2, 4, 5, 4), x.shape, weight.shape), strict=True):
+        assert (tensor.shape, tensor.dtype, tensor.device.type) == (torch.Size(shape), dtype, 'meta')
+    assert out.is_contiguous(memory_format=memory)
+    assert grads[0].is_contiguous(memory_format=memory)
+
+
+@pytest.mark.parametrize('name', [name for name in RUNNABLE if name in ('cpu', 'reference')])
+def test_a_backend_gives_both_gradients_unless_told_otherwise(name):
+    module = importlib.import_module(f'mmext.ops.involution.{name}')
+    x, weight, grad = torch.randn(1, 2, 4, 4), torch.randn(1, 1, 3, 3, 4, 4), torch.randn(1, 2, 4, 4)
+    grad_x, grad_weight = module.involution_backward(grad, x, weight, 1, 1, 1)
+    assert (grad_x.shape, grad_weight.shape) == (x.shape, weight.shape)
+    assert module.involution_backward(grad, x, weight, 1, 1, 1, False)[0] is None
+    assert module.involution_backward(grad, x, weight, 1, 1, 1, True, False)[1] is None
 
 
 def test_a_named_backend_that_cannot_run_says_why():

@@ -1,5 +1,6 @@
 """What only the compiled CPU backend has: its threads and what it keeps on disk."""
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -61,6 +62,23 @@ def test_openmp_and_python_threads_agree(monkeypatch):
     )
     assert all(torch.equal(a, b) for a, b in zip(expected, run()))
     assert len(submitted) == 4
+
+
+@pytest.mark.usefixtures('two_threads')
+def test_every_thread_gets_several_chunks(monkeypatch):
+    openmp, cuts = threads._openmp(), []
+
+    def parallel(function, data, count, flags):
+        cuts.append((*(ctypes.c_int64 * threads.HEAD).from_address(data), count))
+        return openmp(function, data, count, flags)
+
+    monkeypatch.setattr(threads, '_openmp', lambda: parallel)
+    run()
+    assert len(cuts) == 4
+    for done, tasks, chunk, count in cuts:
+        assert (done, count) == (0, 2)
+        assert tasks >= 16  # two images, two groups, and rows or four blocks of channels
+        assert 1 <= chunk <= tasks // (4 * count)
 
 
 def test_channels_last_networks_stay_in_their_format(monkeypatch):

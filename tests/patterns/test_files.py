@@ -59,7 +59,7 @@ def test_shipped_files_are_as_we_save_them(tmp_path):
 
 def test_nothing_is_left_of_a_save_that_fails(tmp_path, monkeypatch):
     path = write(tmp_path, 'kept')
-    with pytest.raises(PatternError):
+    with pytest.raises(PatternError, match=r'layer 0 has the run \(1, 1, -1\)'):
         save_pattern([[[1, 1, -1]]], path)
     monkeypatch.setattr('os.replace', lambda *args: (_ for _ in ()).throw(OSError('full')))
     with pytest.raises(OSError, match='full'):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mmext.ops.involution.cuda import launch
-from mmext.ops.involution.cuda.plan import PASSES, SCALARS, SHARED_BYTES, Problem, make_plan
+from mmext.ops.involution.cuda.plan import PASSES, PROCESSORS, SCALARS, SHARED_BYTES, Problem, make_plan
 
 FOLDER = Path(launch.__file__).parent
 ARCHITECTURES = 'sm_75', 'sm_80', 'sm_90'
@@ -115,3 +115,28 @@ def test_every_plan_can_be_launched():
         assert 1 <= plan.block <= 256
         assert 1 <= plan.grid < 2**31
         assert plan.shared_bytes <= SHARED_BYTES
+
+
+@pytest.mark.parametrize('step', PASSES)
+def test_plans_of_the_networks(step):
+    """Tiles that whole maps are made of, all channels in a block where there are many maps, many blocks where few."""
+
+    def plan(maps, size):
+        plan = make_plan(Problem(step, 'float32', maps, 16, size, size, size, size, 7, 1, 1))
+        return plan, dict(plan.macros)
+
+    large, macros = plan(512, 56)
+    rows, columns = 4 * macros['TILE_ROWS'], macros['TILE_COLUMNS']
+    assert (macros['TILED'], macros['CHANNELS'], macros['MAPS']) == (1, 16, 1)
+    assert 56 % rows == 56 % columns == 0
+    assert large.grid == 512 * (56 // rows) * (56 // columns)
+    assert large.block >= 32
+
+    few, macros = plan(8, 56)
+    assert few.grid >= PROCESSORS
+    assert 56 % (4 * macros['TILE_ROWS']) == 56 % macros['TILE_COLUMNS'] == 0
+    assert macros['CHANNELS'] == 16 if step == 'GRAD_WEIGHT' else macros['CHANNELS'] < 16
+
+    small, macros = plan(32, 7)
+    assert 0.9 * PROCESSORS <= small.grid <= 4 * PROCESSORS
+    assert macros['TILED'] == 1
