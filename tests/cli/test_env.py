@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mmext.cli import env, main
+from mmext.ops.inception_conv import backends as inception_conv_backends
 from mmext.ops.inception_conv import functional
 from mmext.ops.involution import backends
 
@@ -18,7 +19,7 @@ def test_backends_and_reasons(capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     monkeypatch.delenv(functional.ENV_VARIABLE, raising=False)
     monkeypatch.setattr(backends, '_numba_problem', lambda: 'numba cannot be imported')
-    monkeypatch.setattr(functional, '_compiler_problem', lambda: 'numba cannot be imported')
+    monkeypatch.setattr(inception_conv_backends, '_compiler_problem', lambda: 'numba cannot be imported')
     assert main(['env']) == 0
     out, _ = lines(capsys)
     assert out[1].startswith(f'torch {torch.__version__}, {torch.get_num_threads()} CPU threads, no GPU')

@@ -7,13 +7,14 @@ first runs.
 
 import functools
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 
 import numpy as np
 import torch
+
+from mmext.ops.guard import asked_for
 
 __all__ = ['BACKENDS', 'ENV_VARIABLE', 'Backend', 'pick_backend']
 
@@ -107,7 +108,7 @@ def pick_backend(name, device, dtype):
     """Return the name of the backend to run.
 
     Args:
-        name (str, optional): Name of a backend; None for the environment variable, else the automatic choice.
+        name (str, optional): Name of a backend; None for the environment variables, else the automatic choice.
         device (torch.device): Where the operator's input is.
         dtype (torch.dtype): Its dtype.
 
@@ -115,13 +116,10 @@ def pick_backend(name, device, dtype):
         str: A key of :data:`BACKENDS`.
 
     Raises:
-        ValueError: If there is no backend of that name.
+        ValueError: If there is no backend of that name, or ``MMEXT_BACKEND`` is not 'reference'.
         RuntimeError: If the named backend cannot run there.
     """
-    source = f'backend={name!r}'
-    if name is None and os.environ.get(ENV_VARIABLE):
-        name = os.environ[ENV_VARIABLE]
-        source = f'{ENV_VARIABLE}={name}'
+    name, source = asked_for(name, ENV_VARIABLE)
     if name is None:
         for backend in BACKENDS.values():
             reason = backend.reason_not(device, dtype)
