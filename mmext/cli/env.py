@@ -6,7 +6,6 @@ Exits with 1 if an environment variable asks for a backend that does not run her
 """
 
 import importlib.util
-import os
 import platform
 from importlib import metadata
 
@@ -24,6 +23,7 @@ def run(args):
     """Print the report; return 1 if the environment asks for a backend that does not run."""
     import torch
 
+    from mmext.ops.guard import asked_for, describe_switch
     from mmext.ops.involution.backends import ENV_VARIABLE, pick_backend
     from mmext.version import __version__
 
@@ -34,6 +34,7 @@ def run(args):
     missing = [name for name, version in versions.items() if version is None]
     if missing:
         print(f'not installed: {", ".join(missing)}')
+    print(describe_switch())
     print()
     print(format_table(('involution', 'runs here', ''), backend_rows(), 'lll'))
     devices = ['cpu', *['cuda'] * torch.cuda.is_available()]
@@ -41,8 +42,7 @@ def run(args):
         chosen = {device: pick_backend(None, torch.device(device), torch.float32) for device in devices}
     except (ValueError, RuntimeError) as error:
         raise ValueError(str(error)) from error
-    setting = os.environ.get(ENV_VARIABLE)
-    source = f'{ENV_VARIABLE}={setting}' if setting else f'automatic choice ({ENV_VARIABLE} is not set)'
+    source = asked_for(None, ENV_VARIABLE)[1]
     print(f'{source}: {", ".join(f"{name} for tensors on {device}" for device, name in chosen.items())}')
     print()
     _inception_convolution()
@@ -51,21 +51,22 @@ def run(args):
 def _inception_convolution():
     import torch
 
+    from mmext.ops.guard import asked_for
     from mmext.ops.inception_conv.functional import ENV_VARIABLE, inception_conv2d, why_not_cpu
 
     x, weight = torch.zeros(1, 1, 1, 1), torch.zeros(2, 1, 1, 1)
     reason = why_not_cpu(x, weight)
     rows = [('cpu', 'no' if reason else 'yes', reason or ''), ('reference', 'yes', '')]
     print(format_table(('inception convolution', 'runs here', ''), rows, 'lll'))
-    setting = os.environ.get(ENV_VARIABLE)
-    if not setting:
-        print(f'automatic choice ({ENV_VARIABLE} is not set): {"reference" if reason else "cpu"} for tensors on cpu')
+    setting, source = asked_for(None, ENV_VARIABLE)
+    if setting is None:
+        print(f'{source}: {"reference" if reason else "cpu"} for tensors on cpu')
         return
     try:
         inception_conv2d(x, weight, None, [(1, 1, 1), (1, 2, 1)])
     except RuntimeError as error:
         raise ValueError(str(error)) from error
-    print(f'{ENV_VARIABLE}={setting}')
+    print(source)
 
 
 def backend_rows():

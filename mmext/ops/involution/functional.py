@@ -39,9 +39,9 @@ def involution(x, weight, stride=1, padding=None, dilation=1, backend=None):
     Returns:
         Tensor: [N, C, Ho, Wo]. Half precision is accumulated in float32. Differentiable in ``x`` and ``weight``, any
         number of times, in forward mode and under every transform of ``torch.func``, for which plain PyTorch computes.
-        Under autocast both inputs are first cast to the autocast dtype. Compilers, exported programs and dispatch modes
-        meet one operator, ``mmext::involution``, whose backend is chosen when it runs; TorchScript and ONNX get standard
-        operators.
+        Under autocast both inputs are first cast to the autocast dtype, unless they are float64. Compilers, exported
+        programs and dispatch modes meet one operator, ``mmext::involution``, whose backend is chosen when it runs;
+        TorchScript and ONNX get standard operators.
 
     Raises:
         ValueError: If a shape, dtype, device or setting is not as above; the message gives the value seen and the

@@ -46,11 +46,9 @@ def involution_forward(x, weight, stride, padding, dilation):
     out = None
     for u, v, rows, columns in _taps(kernel_size, stride, dilation, height, width):
         pixels, weights = padded[..., rows, columns], weight[:, :, u, v].unsqueeze(2)
-        if out is None:
-            out = pixels.to(dtype) * weights.to(dtype)
-        else:  # vmap refuses to change in place what it has not batched
-            out = torch.addcmul(out, pixels, weights)
-    return out.flatten(1, 2).to(x.dtype, copy=True)  # no view: autograd forbids in-place layers, such as ReLU, after it
+        # not in place: vmap refuses to change what it has not batched
+        out = pixels.to(dtype) * weights.to(dtype) if out is None else torch.addcmul(out, pixels, weights)
+    return out.flatten(1, 2).to(x.dtype, copy=True)  # a view would forbid in-place layers, such as ReLU, after it
 
 
 def involution_vjp(grad_out, x, weight, stride, padding, dilation, needs_x=True, needs_weight=True):
