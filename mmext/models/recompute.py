@@ -17,7 +17,8 @@ def recompute(function, x, modules):
 
     ``torch.utils.checkpoint`` runs the part twice, and each run in training mode moves the running statistics of its
     norms. Here only the first one does, so that a network trains the same with and without it. Under ``torch.compile``
-    the statistics move once anyway, as the compiler takes them out of what it repeats.
+    they move once anyway, as AOTAutograd takes them out of what it repeats; the backend 'eager', which has no
+    AOTAutograd, raises.
 
     Where nothing is kept for a backward pass, and where PyTorch cannot forget it (under transforms of ``torch.func``,
     forward-mode differentiation and symbolic tracing), the part runs as it is.
