@@ -5,6 +5,7 @@ also what this operator does where the kernels cannot run.
 """
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor
@@ -118,10 +119,9 @@ def _(x, weight, bias, pattern, stride, groups):
 
 @register_flop_formula(torch.ops.mmext.inception_conv2d)
 def _forward_flops(x_shape, weight_shape, *settings, out_shape=None):
-    filters, inputs, height, width = weight_shape
-    return 2 * inputs * height * width * filters * out_shape[0] * out_shape[2] * out_shape[3]
+    return 2 * prod(weight_shape) * out_shape[0] * prod(out_shape[2:])
 
 
 @register_flop_formula(torch.ops.mmext.inception_conv2d_backward)
 def _backward_flops(grad_shape, x_shape, weight_shape, pattern, stride, groups, *needs, out_shape=None):
-    return _forward_flops(x_shape, weight_shape, out_shape=grad_shape) * sum(needs)
+    return 2 * prod(weight_shape) * grad_shape[0] * prod(grad_shape[2:]) * sum(needs)
