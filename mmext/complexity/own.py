@@ -3,7 +3,7 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-import mmext.ops.inception_conv  # noqa: F401  registers the operator and its count
+import mmext.ops.inception_conv
 import mmext.ops.involution.flops  # noqa: F401  likewise
 
 __all__ = ['count_own']

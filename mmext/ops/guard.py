@@ -84,8 +84,8 @@ def asked_for(backend, variable):
         return None, f'automatic choice ({variable} is not set)'
     if value != PLAIN:
         raise ValueError(
-            f"{SWITCH}={value} is unknown; '{PLAIN}' turns the compiled kernels of every operator off, unset, it leaves "
-            f'the choice to each. The variable of this operator is {variable}'
+            f"{SWITCH}={value} is unknown; '{PLAIN}' turns the compiled kernels of every operator off, unset, it "
+            f'leaves the choice to each. The variable of this operator is {variable}'
         )
     return PLAIN, f'{SWITCH}={value}'
 
