@@ -12,7 +12,7 @@ FAMILIES = {
     'WiderResNet': (lambda **kw: WiderResNet('A', width=1 / 32, **{'out_indices': (1, 2), **kw}), (2, 3, 32, 48)),
     'InflatedResNet': (lambda **kw: InflatedResNet(18, **{**NARROW, 'out_indices': (0, 1), **kw}), (2, 3, 8, 32, 48)),
     'InflatedDenseNet': (
-        lambda **kw: InflatedDenseNet(121, growth=4, stem_channels=8, **{'out_indices': (0, 1), **kw}),
+        lambda **kw: InflatedDenseNet(121, growth=4, stem_channels=8, **{'out_indices': (0,), **kw}),
         (2, 3, 8, 32, 48),
     ),
 }
