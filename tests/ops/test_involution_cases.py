@@ -112,6 +112,22 @@ def test_padding(backend, padding):
         check(found, expected, torch.float64)
 
 
+@pytest.mark.parametrize('stride', [3, 4, 5])
+@pytest.mark.parametrize('backend', RUNNABLE)
+def test_sizes_that_the_stride_divides(backend, stride):
+    """The last columns are met by no window's first tap."""
+    for taps, padding in ((3, 1), (3, 2), (5, 2), (1, 0)):
+        x = torch.randn(2, 4, 2 * stride, 3 * stride, dtype=torch.float64, requires_grad=True)
+        rows, columns = ((size + 2 * padding - taps) // stride + 1 for size in x.shape[2:])
+        weight = torch.randn(2, 2, taps, taps, rows, columns, dtype=torch.float64, requires_grad=True)
+        out = involution(x, weight, stride, padding, backend=backend)
+        exact = unfolded(x, weight, stride, padding, 1)
+        grad = torch.randn_like(out)
+        check(out, exact, torch.float64)
+        for found, expected in zip(*(torch.autograd.grad(o, (x, weight), grad) for o in (out, exact))):
+            check(found, expected, torch.float64)
+
+
 @pytest.mark.parametrize('backend', RUNNABLE)
 def test_repeated_runs_are_bitwise_equal(backend):
     x = torch.randn(3, 32, 13, 17, requires_grad=True)
