@@ -101,7 +101,9 @@ class Part(nn.Module):
     def __init__(self, norm, with_cp):
         super().__init__()
         torch.manual_seed(0)
-        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Conv2d(4, 2, 1))
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 4, 3), norm, nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Conv2d(4, 2, 1)
+        )
         self.with_cp = with_cp
         self.calls = []
         self.layers[0].register_forward_hook(lambda *args: self.calls.append(torch.is_autocast_enabled('cpu')))
@@ -133,7 +135,9 @@ def test_recomputation_changes_nothing(norm, autocast):
             with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
                 out = part(image)
             out.float().square().sum().backward()
-        results.append((out.detach(), image.grad, torch.rand(1), [p.grad for p in part.parameters()], list(part.buffers())))
+        results.append(
+            (out.detach(), image.grad, torch.rand(1), [p.grad for p in part.parameters()], list(part.buffers()))
+        )
     torch.testing.assert_close(*results)
     assert len(parts[1].calls) == 2 * len(parts[0].calls)  # so it is recomputed
     assert set(parts[1].calls) == {autocast}

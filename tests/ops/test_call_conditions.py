@@ -210,7 +210,7 @@ class Named(torch.Tensor):
 
 
 class Wrapped(torch.Tensor):
-    """A subclass without memory of its own; what it stands for is twice what it holds."""
+    """A subclass without memory of its own, which knows PyTorch's operators; it stands for twice what it holds."""
 
     @staticmethod
     def __new__(cls, half):
@@ -221,6 +221,7 @@ class Wrapped(torch.Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        assert func.namespace == 'aten'
         whole = lambda value: 2 * value.half_of_it if isinstance(value, Wrapped) else value  # noqa: E731
         args, kwargs = torch.utils._pytree.tree_map(whole, (args, kwargs or {}))
         return func(*args, **kwargs)
@@ -466,6 +467,34 @@ def test_operations_are_counted(path, backend):
     with FlopCounterMode(display=False) as counter:
         out.sum().backward()
     assert counter.get_total_flops() == 2 * MULTIPLY_ADDS[path] * 2  # one product with each input
+
+
+def test_graphs_hold_ordinary_convolutions():
+    graph = make_fx(fast_inception)(*tensors('inception_conv2d')).graph
+    targets = {node.target for node in graph.nodes if node.op == 'call_function'}
+    assert torch.ops.aten.convolution.default in targets
+    assert {target.namespace for target in targets} == {'aten'}
+
+
+def test_autocast_leaves_float64_alone():
+    for path, (fast, plain) in PATHS.items():
+        args = tensors(path, torch.float64)
+        with torch.autocast('cpu', torch.bfloat16):
+            out = fast(*args)
+        torch.testing.assert_close(out, plain(*args))
+
+
+def test_workspace_has_room_whatever_the_default_dtype_is():
+    from mmext.ops.inception_conv import cpu
+
+    x, weight, bias = tensors('inception_conv2d')
+    cpu._kept.__dict__.clear()
+    torch.set_default_dtype(torch.float16)
+    try:
+        fast_inception(x, weight, bias)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert cpu._kept.buffer.dtype == torch.float32
 
 
 @pytest.mark.parametrize('path', PATHS)
