@@ -1,10 +1,13 @@
 """Whole networks as compilers and exporters take them: one graph, and what it computes."""
 
+import subprocess
+import sys
 import warnings
 
 import onnxruntime
 import pytest
 import torch
+from five_families import FAMILIES, listed, make, other_inputs
 
 import mmext
 from mmext.ops import involution
@@ -128,3 +131,76 @@ def test_onnx_of_the_operator(taps, stride, dilation, tmp_path):
     path = tmp_path / 'operator.onnx'
     torch.onnx.export(operator, (x, weight), path, verbose=False)
     torch.testing.assert_close(run_onnx(path, x, weight), operator(x, weight), rtol=1e-5, atol=1e-5)
+
+
+class Last(torch.nn.Module):
+    """A network's last feature map; in evaluation mode, which the exporters put back to what it was."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+        self.eval()
+
+    def forward(self, x):
+        return listed(self.network(x))[-1]
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('dynamo', [True, False])
+@pytest.mark.parametrize('name', FAMILIES)
+def test_onnx_of_every_family_takes_every_size(name, dynamo, tmp_path):
+    options = {} if name == 'WiderResNet' else dict(out_indices=(0,))
+    network, x = make(name, **options)
+    network = Last(network)
+    axes = ['batch', 'time', 'height', 'width'] if x.dim() == 5 else ['batch', 'height', 'width']
+    axes = {axis: label for axis, label in zip((0, *range(2, x.dim())), axes)}
+    path = tmp_path / 'network.onnx'
+    if dynamo:
+        shapes = dict.fromkeys(axes, torch.export.Dim.DYNAMIC)
+        torch.onnx.export(network, (x,), path, dynamic_shapes=(shapes,), dynamo=True, verbose=False)
+    else:
+        options = dict(opset_version=17, input_names=['x'], dynamic_axes={'x': axes})
+        torch.onnx.export(network, (x,), path, dynamo=False, **options)
+    with torch.no_grad():
+        for image in (x, *other_inputs(name)):
+            torch.testing.assert_close(run_onnx(path, image), network(image), rtol=1e-4, atol=1e-5)
+
+
+LOADING = """
+import sys
+sys.modules['mmext'] = None  # importing it fails
+import torch
+for path in sys.argv[1:]:
+    network = torch.jit.load(path + '.ts')
+    for x, expected in torch.load(path + '.pt', weights_only=True):
+        torch.testing.assert_close(network(x), expected, rtol=1e-4, atol=1e-5, msg=path)
+print('the same')
+"""
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_torchscript_of_every_family_runs_without_the_package(tmp_path):
+    paths = []
+    for name in FAMILIES:
+        network, x = make(name)
+        network = Last(network)
+        paths.append(str(tmp_path / name))
+        torch.jit.trace(network, x, check_trace=False).save(f'{paths[-1]}.ts')
+        with torch.no_grad():
+            torch.save([(image, network(image)) for image in (x, *other_inputs(name))], f'{paths[-1]}.pt')
+    done = subprocess.run([sys.executable, '-c', LOADING, *paths], capture_output=True, text=True)
+    assert done.stdout == 'the same\n', done.stderr
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_exported_program_of_the_operator_takes_every_size():
+    """Also where the sizes of x and weight are not known to be related; the operator checks them where it runs."""
+    operator = Operator(2, 1)
+    x, weight = torch.randn(2, 6, 11, 9), torch.randn(2, 3, 3, 3, 6, 5)
+    dynamic = torch.export.Dim.DYNAMIC
+    shapes = {0: dynamic, 2: dynamic, 3: dynamic}, {0: dynamic, 4: dynamic, 5: dynamic}
+    program = torch.export.export(operator, (x, weight), dynamic_shapes=shapes).module(check_guards=False)
+    x, weight = torch.randn(3, 6, 8, 7), torch.randn(3, 3, 3, 3, 4, 4)
+    torch.testing.assert_close(program(x, weight), operator(x, weight))
+    with pytest.raises(ValueError, match=r'needs \[3, 3, 3, 3, 4, 4\]'):
+        program(x, weight[..., :3])

@@ -9,7 +9,6 @@ minute); exits with 1 if the compiled code cannot be kept.
 """
 
 import importlib.util
-import os
 import platform
 import time
 from importlib import metadata
@@ -29,6 +28,7 @@ def run(args):
     """Print the report; return 1 if the environment asks for a backend that does not run."""
     import torch
 
+    from mmext.ops.guard import asked_for, describe_switch
     from mmext.ops.involution.backends import ENV_VARIABLE, pick_backend
     from mmext.version import __version__
 
@@ -40,6 +40,7 @@ def run(args):
     if missing:
         print(f'not installed: {", ".join(missing)}')
     folder = _folder_of_compiled_code()
+    print(describe_switch())
     print()
     print(format_table(('involution', 'runs here', ''), backend_rows(), 'lll'))
     devices = ['cpu', *['cuda'] * torch.cuda.is_available()]
@@ -47,8 +48,7 @@ def run(args):
         chosen = {device: pick_backend(None, torch.device(device), torch.float32) for device in devices}
     except (ValueError, RuntimeError) as error:
         raise ValueError(str(error)) from error
-    setting = os.environ.get(ENV_VARIABLE)
-    source = f'{ENV_VARIABLE}={setting}' if setting else f'automatic choice ({ENV_VARIABLE} is not set)'
+    source = asked_for(None, ENV_VARIABLE)[1]
     print(f'{source}: {", ".join(f"{name} for tensors on {device}" for device, name in chosen.items())}')
     print()
     _inception_convolution()
@@ -59,9 +59,9 @@ def run(args):
 
 def _folder_of_compiled_code():
     """Print where compiled code is kept and return that folder; None if there is none."""
-    from mmext.ops.compiled import why_not_compiled
+    from mmext.ops.compiled import why_not_numba
 
-    if why_not_compiled():  # the tables say so
+    if why_not_numba():  # the tables say so
         return None
     from mmext.ops.compiled import storage
 
@@ -82,9 +82,9 @@ def _compile(folder):
     import torch
 
     from mmext.ops import inception_conv2d, involution
-    from mmext.ops.compiled import why_not_compiled
+    from mmext.ops.compiled import why_not_numba
 
-    reason = why_not_compiled()
+    reason = why_not_numba()
     if reason:
         raise ValueError(f'nothing can be compiled: {reason}')
     if folder is None:
@@ -115,21 +115,22 @@ def _compile(folder):
 def _inception_convolution():
     import torch
 
+    from mmext.ops.guard import asked_for
     from mmext.ops.inception_conv.functional import ENV_VARIABLE, inception_conv2d, why_not_cpu
 
     x, weight = torch.zeros(1, 1, 1, 1), torch.zeros(2, 1, 1, 1)
     reason = why_not_cpu(x, weight)
     rows = [('cpu', 'no' if reason else 'yes', reason or ''), ('reference', 'yes', '')]
     print(format_table(('inception convolution', 'runs here', ''), rows, 'lll'))
-    setting = os.environ.get(ENV_VARIABLE)
-    if not setting:
-        print(f'automatic choice ({ENV_VARIABLE} is not set): {"reference" if reason else "cpu"} for tensors on cpu')
+    setting, source = asked_for(None, ENV_VARIABLE)
+    if setting is None:
+        print(f'{source}: {"reference" if reason else "cpu"} for tensors on cpu')
         return
     try:
         inception_conv2d(x, weight, None, [(1, 1, 1), (1, 2, 1)])
     except RuntimeError as error:
         raise ValueError(str(error)) from error
-    print(f'{ENV_VARIABLE}={setting}')
+    print(source)
 
 
 def backend_rows():

@@ -3,13 +3,15 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-import mmext.ops.involution.flops  # noqa: F401  registers the operator and its count
+import mmext.ops.inception_conv
+import mmext.ops.involution.flops  # noqa: F401  likewise
 
 __all__ = ['count_own']
 
 KINDS = {
     torch.ops.aten.convolution: 'convolution',
     torch.ops.aten._convolution: 'convolution',
+    torch.ops.mmext.inception_conv2d: 'convolution',
     torch.ops.mmext.involution: 'aggregation',
 }
 

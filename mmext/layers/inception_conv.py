@@ -95,8 +95,6 @@ class InceptionConv2d(nn.Conv2d):
         )
         self.pattern = runs
         self.backend = backend
-        if runs is not None:
-            self._dilated = tuple((h * self.dilation[0], w * self.dilation[1], n) for h, w, n in runs)
 
     def forward(self, x):
         """Convolve.
@@ -109,7 +107,9 @@ class InceptionConv2d(nn.Conv2d):
         """
         if self.pattern is None:
             return super().forward(x)
-        return inception_conv2d(x, self.weight, self.bias, self._dilated, self.stride, self.groups, self.backend)
+        step_h, step_w = self.dilation  # as it is now, like the stride
+        runs = tuple((h * step_h, w * step_w, channels) for h, w, channels in self.pattern)
+        return inception_conv2d(x, self.weight, self.bias, runs, self.stride, self.groups, self.backend)
 
     def extra_repr(self):
         """Return the settings that the printed model shows."""

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
-from torch import nn
+from torch import fx, nn
 
 from mmext.layers import Involution
 from mmext.registry import MODELS
@@ -131,12 +131,8 @@ class InvolutionFPN(BaseModule):
         Raises:
             ValueError: If the number of maps is not that of ``in_channels``.
         """
-        if len(inputs) != len(self.in_channels):
-            raise ValueError(
-                f'{len(inputs)} feature maps came in, in_channels={self.in_channels} expects {len(self.in_channels)}; '
-                "make the backbone's out_indices fit"
-            )
-        laterals = [conv(x) for conv, x in zip(self.lateral_convs, inputs[self.start_level :])]
+        _check_levels(inputs, self.in_channels)
+        laterals = [conv(inputs[level]) for level, conv in enumerate(self.lateral_convs, self.start_level)]
         for level in range(len(laterals) - 1, 0, -1):
             finer = laterals[level - 1]
             size = {} if 'scale_factor' in self.upsample_cfg else dict(size=finer.shape[2:])
@@ -151,3 +147,12 @@ class InvolutionFPN(BaseModule):
             source = sources[self.add_extra_convs] if number == 0 else outs[-1]
             outs.append(conv(F.relu(source) if number and self.relu_before_extra_convs else source))
         return tuple(outs)
+
+
+@fx.wrap  # a call of its own where the network is traced
+def _check_levels(inputs, in_channels):
+    if len(inputs) != len(in_channels):
+        raise ValueError(
+            f'{len(inputs)} feature maps came in, in_channels={in_channels} expects {len(in_channels)}; make the '
+            "backbone's out_indices fit"
+        )

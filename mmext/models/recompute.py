@@ -2,8 +2,12 @@
 
 import contextlib
 
-from torch.nn.modules.batchnorm import _BatchNorm
+import torch
+from torch import fx
+from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
+
+from mmext.ops.guard import why_not_compiled
 
 __all__ = ['recompute']
 
@@ -12,7 +16,12 @@ def recompute(function, x, modules):
     """Run a part of a network and forget its activations, which the backward pass computes again.
 
     ``torch.utils.checkpoint`` runs the part twice, and each run in training mode moves the running statistics of its
-    batch normalisations. Here only the first one does, so that a network trains the same with and without it.
+    norms. Here only the first one does, so that a network trains the same with and without it. Under ``torch.compile``
+    they move once anyway, as AOTAutograd takes them out of what it repeats; the backend 'eager', which has no
+    AOTAutograd, raises.
+
+    Where nothing is kept for a backward pass, and where PyTorch cannot forget it (under transforms of ``torch.func``,
+    forward-mode differentiation and symbolic tracing), the part runs as it is.
 
     Args:
         function (Callable[[Tensor], Tensor]): The part.
@@ -22,7 +31,13 @@ def recompute(function, x, modules):
     Returns:
         Tensor: ``function(x)``.
     """
-    norms = [norm for module in modules for norm in module.modules() if isinstance(norm, _BatchNorm)]
+    if isinstance(x, fx.Proxy) or not torch.is_grad_enabled():
+        return function(x)
+    if torch.compiler.is_compiling():
+        return checkpoint(function, x, use_reentrant=False)
+    if torch.jit.is_tracing() or why_not_compiled(x, one_operator=True):
+        return function(x)
+    norms = [norm for module in modules for norm in module.modules() if isinstance(norm, _NormBase)]
     return checkpoint(function, x, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), _kept(norms)))
 
 
@@ -30,12 +45,14 @@ def recompute(function, x, modules):
 def _kept(norms):
     # with momentum 0 the statistics stay as they are, and the same tensors are saved as in the first run
     moving = [norm for norm in norms if norm.training and norm.track_running_stats]
-    state = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in moving]
+    counts = [norm.num_batches_tracked for norm in moving]
+    state = [(norm.momentum, None if count is None else count.clone()) for norm, count in zip(moving, counts)]
     for norm in moving:
         norm.momentum = 0.0
     try:
         yield
     finally:  # also where the second run stops early, as it does once it has what the backward pass needs
-        for norm, (momentum, count) in zip(moving, state):
+        for norm, count, (momentum, before) in zip(moving, counts, state):
             norm.momentum = momentum
-            norm.num_batches_tracked.copy_(count)
+            if count is not None:
+                count.copy_(before)

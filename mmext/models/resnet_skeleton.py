@@ -69,7 +69,7 @@ class ResidualBlock(BaseModule):
         Returns:
             Tensor: [N, out_channels, H / s, W / s], rounded up, s the block's stride.
         """
-        if self.with_cp and x.requires_grad:
+        if self.with_cp:
             return self.relu(recompute(self._branch_and_shortcut, x, [self]))
         return self.relu(self._branch_and_shortcut(x))
 

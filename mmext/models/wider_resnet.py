@@ -3,7 +3,7 @@
 import torch
 from mmcv.cnn import build_conv_layer, build_norm_layer
 from mmengine.model import BaseModule, ModuleList
-from torch import nn
+from torch import fx, nn
 
 from mmext.registry import MODELS
 
@@ -105,7 +105,7 @@ class PreActivationBlock(BaseModule):
         Returns:
             Tensor: [N, out_channels, H / stride, W / stride], rounded up.
         """
-        if self.with_cp and torch.is_grad_enabled():
+        if self.with_cp:
             return recompute(self._run, x, [self])
         return self._run(x)
 
@@ -252,17 +252,13 @@ class WiderResNet(FreezableBackbone):
         Returns:
             tuple[Tensor]: The outputs of the levels in ``out_indices``, in ascending order.
         """
-        size = tuple(x.shape[-2:])
+        image = x
         x = self.conv1(x)
         outs = [x] if 0 in self.out_indices else []
         for level in range(2, max(self.out_indices) + 2):
             if str(level) in self.pools:
                 pool = self.pools[str(level)]
-                if min(x.shape[-2:]) + 2 * pool.padding < pool.kernel_size:
-                    raise ValueError(
-                        f'an image of {size[0]} x {size[1]} pixels is {x.shape[-2]} x {x.shape[-1]} before level '
-                        f"{level}, too small for 3x3 pooling; give larger images or set pooling='pad'"
-                    )
+                _check_size(x, image, pool.padding, pool.kernel_size, level)
                 x = pool(x)
             for block in getattr(self, f'level{level}'):  # one by one, so that what is before the last can go
                 x = block(x)
@@ -271,6 +267,18 @@ class WiderResNet(FreezableBackbone):
             if level - 1 in self.out_indices:
                 outs.append(x)
         return tuple(outs)
+
+
+@fx.wrap  # a call of its own where the network is traced, whose sizes are no numbers
+def _check_size(x, image, padding, window, level):
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return
+    (height, width), (rows, columns) = image.shape[-2:], x.shape[-2:]
+    if min(rows, columns) + 2 * padding < window:
+        raise ValueError(
+            f'an image of {height} x {width} pixels is {rows} x {columns} before level {level}, too small for 3x3 '
+            "pooling; give larger images or set pooling='pad'"
+        )
 
 
 def _check(arch, output_stride, width, out_indices, dropout, pooling, frozen_stages):

@@ -7,6 +7,7 @@ import torch
 
 from mmext.cli import env, main
 from mmext.ops import compiled
+from mmext.ops.inception_conv import backends as inception_conv_backends
 from mmext.ops.inception_conv import functional
 from mmext.ops.involution import backends
 
@@ -21,7 +22,7 @@ def test_backends_and_reasons(capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     monkeypatch.delenv(functional.ENV_VARIABLE, raising=False)
     monkeypatch.setattr(backends, '_numba_problem', lambda: 'numba cannot be imported')
-    monkeypatch.setattr(functional, '_compiler_problem', lambda: 'numba cannot be imported')
+    monkeypatch.setattr(inception_conv_backends, '_compiler_problem', lambda: 'numba cannot be imported')
     assert main(['env']) == 0
     out, _ = lines(capsys)
     assert out[1].startswith(f'torch {torch.__version__}, {torch.get_num_threads()} CPU threads, no GPU')
@@ -136,7 +137,7 @@ def test_every_kernel_is_compiled_ahead(capsys, monkeypatch):
 
 
 def test_nothing_can_be_compiled_ahead_without_numba(capsys, monkeypatch):
-    monkeypatch.setattr(compiled, 'why_not_compiled', lambda: 'numba cannot be imported')
+    monkeypatch.setattr(compiled, 'why_not_numba', lambda: 'numba cannot be imported')
     assert main(['env']) == 0
     assert not any('compiled code' in line for line in lines(capsys)[0])
     assert main(['env', '--compile']) == 1

@@ -53,6 +53,24 @@ def test_golden(name, backend):
     case.check_complete()
 
 
+@pytest.mark.parametrize('backend', ['cpu', 'reference'])
+def test_dilations_of_rows_and_columns(backend):
+    """The network's dilation multiplies the pattern's, each side its own, also where it is set afterwards."""
+    layer = InceptionConv2d(2, 4, 3, dilation=(1, 3), pattern=((2, 1, 1), (1, 2, 3)), bias=False, backend=backend)
+    x = torch.randn(1, 2, 15, 16)
+    for factors in ((1, 3), (2, 1)):
+        layer.dilation = factors
+        with torch.no_grad():
+            out = layer(x)
+        first = 0
+        for h, w, channels in layer.pattern:
+            dilation = h * factors[0], w * factors[1]
+            filters = layer.weight[first : first + channels].detach()
+            expected = nn.functional.conv2d(x, filters, padding=dilation, dilation=dilation)
+            torch.testing.assert_close(out[:, first : first + channels], expected, rtol=1e-4, atol=1e-5)
+            first += channels
+
+
 def test_state_dict_is_that_of_a_convolution():
     layer = InceptionConv2d(6, 16, 3, pattern=RUNS)
     conv = nn.Conv2d(6, 16, 3)

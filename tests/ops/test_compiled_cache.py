@@ -17,7 +17,7 @@ import pytest
 
 numba = pytest.importorskip('numba')
 
-from mmext.ops.compiled import cache, storage, why_not_compiled  # noqa: E402
+from mmext.ops.compiled import cache, storage, why_not_numba  # noqa: E402
 
 ROOT = Path(__file__).parent.parent.parent
 OPS = ROOT / 'mmext/ops'
@@ -343,12 +343,12 @@ def test_an_update_of_a_helper_alone(tmp_path):
 
 
 def test_numba_told_not_to_compile(monkeypatch):
-    assert why_not_compiled() is None
+    assert why_not_numba() is None
     monkeypatch.setattr(numba.config, 'DISABLE_JIT', 1)
-    assert why_not_compiled() == 'numba is told not to compile (NUMBA_DISABLE_JIT=1); unset that variable'
+    assert why_not_numba() == 'numba is told not to compile (NUMBA_DISABLE_JIT=1); unset that variable'
     assert run(ROOT, backend='', NUMBA_DISABLE_JIT='1') == 0  # the automatic choice is another
     monkeypatch.setitem(sys.modules, 'numba', None)
-    assert why_not_compiled().startswith('numba cannot be imported (')
+    assert why_not_numba().startswith('numba cannot be imported (')
 
 
 def test_a_long_compilation_says_so_once(monkeypatch, caplog):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmext.ops.inception_conv import functional, inception_conv2d
+from mmext.ops.inception_conv import backends, functional, inception_conv2d
 
 MIXED = ((1, 1, 7), (3, 2, 4), (1, 4, 5), (2, 2, 8))
 UNSORTED = ((3, 1, 2), (1, 1, 4), (3, 1, 3), (2, 2, 1))
@@ -36,7 +36,7 @@ CASES = {
     'more channels than lanes': (1, 70, 5, 6, MIXED, 3, 1, 1),
     'wide reach': (1, 6, 5, 4, ((6, 6, 2), (1, 6, 3), (5, 2, 1), (6, 1, 3)), 3, 1, 1),
 }
-numba_missing = functional._compiler_problem()
+numba_missing = backends._compiler_problem()
 needs_numba = pytest.mark.skipif(numba_missing is not None, reason=str(numba_missing))
 BACKENDS = [pytest.param('cpu', marks=needs_numba), 'reference']
 UNGROUPED = [name for name, case in CASES.items() if case[-1] == 1]
@@ -250,7 +250,7 @@ def picked(monkeypatch, *args, **kwargs):
     """The backend that a call runs on."""
     found = []
     for name in ('reference', 'cpu'):
-        module = functional.reference if name == 'reference' else functional._cpu()
+        module = functional.reference if name == 'reference' else backends._cpu()
         original = module.inception_conv_forward
         note = lambda *a, name=name, original=original: (found.append(name), original(*a))[1]  # noqa: E731
         monkeypatch.setattr(module, 'inception_conv_forward', note)
@@ -275,7 +275,7 @@ def test_automatic_choice(monkeypatch):
 @needs_numba
 def test_works_without_numba(monkeypatch):
     sources, _, settings = tensors('square')
-    monkeypatch.setattr(functional, '_compiler_problem', lambda: 'numba cannot be imported')
+    monkeypatch.setattr(backends, '_compiler_problem', lambda: 'numba cannot be imported')
     assert inception_conv2d(*sources, *settings).shape == (2, 24, 9, 9)
     with pytest.raises(RuntimeError, match="backend='cpu' cannot run here: numba cannot be imported; leave it out"):
         inception_conv2d(*sources, *settings, 'cpu')

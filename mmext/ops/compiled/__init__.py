@@ -1,9 +1,9 @@
 """What the compiled CPU backends of all operators share: kernels on PyTorch's threads, explicit vector code."""
 
-__all__ = ['why_not_compiled']
+__all__ = ['why_not_numba']
 
 
-def why_not_compiled():
+def why_not_numba():
     """Say why nothing can be compiled in this process.
 
     Returns:

@@ -106,7 +106,8 @@ def _workspace(plan):
     buffer = getattr(_kept, 'buffer', None)
     if buffer is None or buffer.numel() < size:
         with torch.inference_mode(False):
-            _kept.buffer = buffer = torch.empty(size)
+            # whatever the defaults are
+            _kept.buffer = buffer = torch.empty(size, dtype=torch.float32, device='cpu')
     return buffer
 
 

@@ -125,7 +125,7 @@ def make_plan(shape, kernel_size, pattern, strides, threads):
         min(ring, chunk * -(-rows // chunk)), *map(len, tables), max(its[-1] for its in blocks),
     )  # fmt: skip
     arrays = [np.ravel(np.array(part, np.int64)) for part in (sizes, *tables)]
-    return Plan(sizes, torch.tensor(filters), torch.from_numpy(np.concatenate(arrays)))
+    return Plan(sizes, torch.tensor(filters, dtype=torch.int64, device='cpu'), torch.from_numpy(np.concatenate(arrays)))
 
 
 def padded(count):

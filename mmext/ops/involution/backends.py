@@ -7,7 +7,6 @@ first runs.
 
 import functools
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -15,7 +14,8 @@ from importlib import import_module
 import numpy as np
 import torch
 
-from mmext.ops.compiled import why_not_compiled
+from mmext.ops.compiled import why_not_numba
+from mmext.ops.guard import asked_for
 
 __all__ = ['BACKENDS', 'ENV_VARIABLE', 'Backend', 'pick_backend']
 
@@ -48,7 +48,7 @@ class Backend:
 
 @functools.cache
 def _numba_problem():
-    return why_not_compiled()
+    return why_not_numba()
 
 
 @functools.cache
@@ -105,7 +105,7 @@ def pick_backend(name, device, dtype):
     """Return the name of the backend to run.
 
     Args:
-        name (str, optional): Name of a backend; None for the environment variable, else the automatic choice.
+        name (str, optional): Name of a backend; None for the environment variables, else the automatic choice.
         device (torch.device): Where the operator's input is.
         dtype (torch.dtype): Its dtype.
 
@@ -113,13 +113,10 @@ def pick_backend(name, device, dtype):
         str: A key of :data:`BACKENDS`.
 
     Raises:
-        ValueError: If there is no backend of that name.
+        ValueError: If there is no backend of that name, or ``MMEXT_BACKEND`` is not 'reference'.
         RuntimeError: If the named backend cannot run there.
     """
-    source = f'backend={name!r}'
-    if name is None and os.environ.get(ENV_VARIABLE):
-        name = os.environ[ENV_VARIABLE]
-        source = f'{ENV_VARIABLE}={name}'
+    name, source = asked_for(name, ENV_VARIABLE)
     if name is None:
         for backend in BACKENDS.values():
             reason = backend.reason_not(device, dtype)

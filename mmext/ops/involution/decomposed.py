@@ -1,6 +1,7 @@
-"""Involution in a few standard operators, for graphs that can hold nothing else, such as ONNX's.
+"""Involution in a few standard operators, for graphs that can hold nothing else: TorchScript's and ONNX's.
 
-It unfolds the input, so it takes K * K times the memory of x. Nothing here computes with it.
+It unfolds the input, so it takes K * K times the memory of x. Sizes stay those of the tensors, so that a graph traced
+at one size takes others.
 """
 
 import torch
@@ -11,8 +12,6 @@ __all__ = ['involution_decomposed']
 
 def involution_decomposed(x, weight, stride, padding, dilation):
     """Compute the output; shapes and meaning as in :func:`mmext.ops.involution`.
-
-    The windows come from a convolution with one-hot kernels, which every runtime has; ``unfold`` few have.
 
     Args:
         x (Tensor): [N, C, H, W].
@@ -25,8 +24,18 @@ def involution_decomposed(x, weight, stride, padding, dilation):
         Tensor: [N, C, Ho, Wo].
     """
     groups, kernel_size = map(int, weight.shape[1:3])  # constants of the graph also where sizes are traced
-    taps = kernel_size**2
-    one_hot = torch.eye(taps, dtype=x.dtype, device=x.device).view(taps, 1, kernel_size, kernel_size)
-    windows = F.conv2d(x.reshape(-1, 1, *x.shape[2:]), one_hot, None, stride, padding, dilation)
-    windows = windows.view(-1, groups, x.shape[1] // groups, taps, *weight.shape[4:])
-    return (windows * weight.flatten(2, 3).unsqueeze(2)).sum(3).flatten(1, 2)
+    channels, taps, dtype = int(x.shape[1]), kernel_size**2, x.dtype
+    if dtype in (torch.float16, torch.bfloat16):
+        x, weight = x.float(), weight.float()
+    if torch.jit.is_tracing() and not torch.onnx.is_in_onnx_export():
+        windows = F.unfold(x, kernel_size, dilation, padding, stride)
+        height, width = weight.shape[4:]
+    else:
+        # by a convolution with one-hot kernels, which every runtime of ONNX files has; unfold few have
+        one_hot = torch.eye(taps, dtype=x.dtype, device=x.device).view(taps, 1, kernel_size, kernel_size)
+        windows = F.conv2d(x.reshape(-1, 1, *x.shape[2:]), one_hot, None, stride, padding, dilation)
+        # the exporter from TorchScript takes the sizes of weight, which has been reshaped, for constants
+        height, width = (windows if torch.jit.is_tracing() else weight).shape[-2:]
+    windows = windows.reshape(-1, groups, channels // groups, taps, height, width)
+    weights = weight.reshape(-1, groups, 1, taps, height, width)
+    return (windows * weights).sum(3).reshape(-1, channels, height, width).to(dtype)

@@ -3,13 +3,14 @@
 One output element takes one multiply-add per tap of the window. Making the kernels is not part of the operator.
 """
 
+import functools
 from math import prod
 
 import torch
-from mmengine.analysis import complexity_analysis
+from mmengine.analysis import complexity_analysis, jit_analysis
 from torch.utils.flop_counter import register_flop_formula
 
-from . import library  # noqa: F401  defines the operator
+from . import library  # defines the operator
 
 __all__ = ['involution_multiply_adds']
 
@@ -51,3 +52,21 @@ for table, handle in (
     ('_DEFAULT_SUPPORTED_ACT_OPS', _count_traced_activations),
 ):
     getattr(complexity_analysis, table, {})['mmext::involution'] = handle
+
+
+def _with_operator(trace):
+    """Let the analyzer's tracing keep the operator, where TorchScript gets standard ones that it would count wrong."""
+
+    @functools.wraps(trace)
+    def traced(*args, **kwargs):
+        token = library.counting.set(True)
+        try:
+            return trace(*args, **kwargs)
+        finally:
+            library.counting.reset(token)
+
+    return traced
+
+
+if hasattr(jit_analysis, '_get_scoped_trace_graph'):
+    jit_analysis._get_scoped_trace_graph = _with_operator(jit_analysis._get_scoped_trace_graph)

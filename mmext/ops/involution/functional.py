@@ -1,27 +1,17 @@
-"""The public involution function: checks, autocast, choice of backend."""
+"""The public involution function: checks, autocast, choice between the operator and plain PyTorch."""
 
 import torch
+from torch.overrides import handle_torch_function, has_torch_function
 
+from mmext.ops.guard import asked_for, why_not_compiled
+
+from . import library
+from .backends import ENV_VARIABLE
+from .checks import check_dimensions, check_settings, check_tensors, output_size
 from .decomposed import involution_decomposed
-from .library import involution_op
+from .reference import involution_forward
 
 __all__ = ['involution', 'output_size']
-
-
-def output_size(size, kernel_size, stride, padding, dilation):
-    """Return the number of output rows (or columns) of a sliding window.
-
-    Args:
-        size (int): Input rows, in pixels.
-        kernel_size (int): Window size in taps.
-        stride (int): Step of the window in pixels.
-        padding (int): Zeros added at each end, in pixels.
-        dilation (int): Distance of neighbouring taps in pixels.
-
-    Returns:
-        int: Output rows; with ``padding = dilation * (kernel_size - 1) // 2`` that is ``ceil(size / stride)``.
-    """
-    return (size + 2 * padding - dilation * (kernel_size - 1) - 1) // stride + 1
 
 
 def involution(x, weight, stride=1, padding=None, dilation=1, backend=None):
@@ -43,12 +33,15 @@ def involution(x, weight, stride=1, padding=None, dilation=1, backend=None):
             ``dilation * (K - 1) // 2``, which gives ``Ho = ceil(H / stride)``.
         dilation (int): Distance of neighbouring taps in pixels, at least 1. Default: 1.
         backend (str, optional): Implementation to use; one that cannot run here raises. Default: None, that is
-            the environment variable ``MMEXT_INVOLUTION_BACKEND``, else the first that can run.
+            the environment variable ``MMEXT_INVOLUTION_BACKEND``, else 'reference' under ``MMEXT_BACKEND=reference``,
+            else the first that can run.
 
     Returns:
-        Tensor: [N, C, Ho, Wo]. Half precision is accumulated in float32. Differentiable in ``x`` and ``weight``.
-        Under autocast both inputs are first cast to the autocast dtype. The backend is chosen when the operator runs,
-        so that a compiled or exported program runs with what it finds then; ONNX gets standard operators.
+        Tensor: [N, C, Ho, Wo]. Half precision is accumulated in float32. Differentiable in ``x`` and ``weight``, any
+        number of times, in forward mode and under every transform of ``torch.func``, for which plain PyTorch computes.
+        Under autocast both inputs are first cast to the autocast dtype, unless they are float64. Compilers, exported
+        programs and dispatch modes meet one operator, ``mmext::involution``, whose backend is chosen when it runs;
+        TorchScript and ONNX get standard operators.
 
     Raises:
         ValueError: If a shape, dtype, device or setting is not as above; the message gives the value seen and the
@@ -61,46 +54,33 @@ def involution(x, weight, stride=1, padding=None, dilation=1, backend=None):
         >>> involution(x, weight).shape
         torch.Size([2, 32, 7, 7])
     """
-    for name, value, low in (('stride', stride, 1), ('dilation', dilation, 1), ('padding', padding, 0)):
-        if name == 'padding' and value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise ValueError(f'{name}={value!r}: an integer of at least {low} is needed')
-    if x.dim() != 4 or weight.dim() != 6:
-        raise ValueError(
-            f'x has shape {list(x.shape)} and weight {list(weight.shape)}; x must be [N, C, H, W] and weight '
-            '[N, G, K, K, Ho, Wo] (channel maps [N, G*K*K, Ho, Wo] by `.unflatten(1, (G, K, K))`)'
+    if has_torch_function((x, weight)):  # of a subclass, a mode, or a Proxy, for which this is one function
+        return handle_torch_function(
+            involution,
+            (x, weight),
+            x,
+            weight,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            backend=backend,
         )
-    batch, channels, height, width = x.shape
-    groups, kernel_size = weight.shape[1:3]
-    if weight.shape[3] != kernel_size or kernel_size % 2 == 0:
-        raise ValueError(
-            f'weight has a kernel of {kernel_size} x {weight.shape[3]} taps in shape {list(weight.shape)}; kernels are '
-            'square with an odd size (1, 3, 5, 7, ...)'
-        )
-    if groups == 0 or channels % groups:
-        raise ValueError(f'channels={channels} of x are not divisible by groups={groups} of weight; choose a divisor')
+    check_settings(stride, padding, dilation)
+    check_dimensions(x, weight)
     if padding is None:
-        padding = dilation * (kernel_size - 1) // 2
-    out = [output_size(size, kernel_size, stride, padding, dilation) for size in (height, width)]
-    if min(out) < 1:
-        raise ValueError(
-            f'x of {height} x {width} pixels is smaller than the window of {dilation * (kernel_size - 1) + 1} pixels '
-            f'with padding={padding}; use padding={dilation * (kernel_size - 1) // 2} or a larger input'
-        )
-    if list(weight.shape[4:]) != out or weight.shape[0] != batch:
-        raise ValueError(
-            f'weight has shape {list(weight.shape)}; x of shape {list(x.shape)} with stride={stride}, '
-            f'padding={padding}, dilation={dilation} needs {[batch, groups, kernel_size, kernel_size, *out]}'
-        )
+        padding = dilation * (int(weight.shape[2]) - 1) // 2
     if torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type):  # meta has none
         dtype = torch.get_autocast_dtype(x.device.type)
-        x, weight = x.to(dtype), weight.to(dtype)
-    if not x.is_floating_point() or x.dtype != weight.dtype or x.device != weight.device:
-        raise ValueError(
-            f'x is {x.dtype} on {x.device}, weight is {weight.dtype} on {weight.device}; both must be of one floating '
-            'point dtype on one device'
-        )
-    if torch.onnx.is_in_onnx_export():  # whose TorchScript form knows no decompositions of operators
+        x, weight = (t if t.dtype == torch.float64 else t.to(dtype) for t in (x, weight))  # as PyTorch's own do
+    counted = torch.jit.is_tracing() and library.counting.get()
+    if torch.jit.is_tracing() and not counted:
         return involution_decomposed(x, weight, stride, padding, dilation)
-    return involution_op(x, weight, stride, padding, dilation, backend or '')
+    if not (counted or torch.compiler.is_compiling()):  # where sizes are symbols, the operator checks when it runs
+        check_tensors(x, weight, stride, padding, dilation)
+    reason = None if counted else why_not_compiled(x, weight, one_operator=True)
+    if reason is None:
+        return library.involution_op(x, weight, stride, padding, dilation, backend or '')
+    name, source = asked_for(backend, ENV_VARIABLE)
+    if name not in (None, 'reference'):
+        raise RuntimeError(f'{source} cannot run here: {reason}; leave it out for the automatic choice')
+    return involution_forward(x, weight, stride, padding, dilation)

@@ -5,20 +5,36 @@ is a part of the call only by name, '' for the automatic choice, and looked up w
 program is not tied to the machine it was made on.
 """
 
+from contextvars import ContextVar
+
 import torch
 from torch import Tensor
 from torch._decomp import register_decomposition
+from torch.autograd import forward_ad
+
+from mmext.ops.guard import why_not_compiled
 
 from .backends import BACKENDS, pick_backend
+from .checks import check_settings, check_tensors
 from .decomposed import involution_decomposed
-from .reference import involution_backward
+from .reference import involution_vjp
 
-__all__ = ['involution_op']
+__all__ = ['counting', 'involution_op']
+
+# whether TorchScript traces for a counter of multiply-adds, which is to see the operator, not what a file can hold
+counting = ContextVar('counting', default=False)
 
 
 @torch.library.custom_op('mmext::involution', mutates_args=())
 def involution_op(x: Tensor, weight: Tensor, stride: int, padding: int, dilation: int, backend: str) -> Tensor:
-    """Run the backend of that name; see :func:`mmext.ops.involution`, which checks the input."""
+    """Run the backend of that name; see :func:`mmext.ops.involution`."""
+    # a graph comes here without the public function; a kernel must not read where there is no memory
+    check_settings(stride, padding, dilation)
+    check_tensors(x, weight, stride, padding, dilation)
+    if any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in (x, weight)):
+        raise NotImplementedError(
+            'torch.ops.mmext.involution has no forward-mode derivative; call mmext.ops.involution, which has'
+        )
     out = _backend(backend, x).forward(x, weight, stride, padding, dilation)
     return out.contiguous(memory_format=_format(x))
 
@@ -73,8 +89,9 @@ def _backward(ctx, grad_out):
     x, weight = ctx.saved_tensors
     *settings, backend = ctx.settings
     needs = ctx.needs_input_grad[:2]
-    if torch.is_grad_enabled():  # a second derivative is wanted, which the plain form alone has
-        return *involution_backward(grad_out, x, weight, *settings, *needs), None, None, None, None
+    if torch.is_grad_enabled() or why_not_compiled(grad_out, x, weight, one_operator=True):
+        # a second derivative, or one of many at a time, which the plain form alone has
+        return *involution_vjp(grad_out, x, weight, *settings, *needs), None, None, None, None
     grads = involution_backward_op(grad_out, x, weight, *settings, backend, *needs)
     return *(grad if needed else None for grad, needed in zip(grads, needs)), None, None, None, None
 

@@ -1,14 +1,13 @@
-"""Involution in plain PyTorch: any device, any dtype; its backward pass is differentiable.
+"""Involution in plain PyTorch: any device, any dtype, under any transform of ``torch.func``.
 
-One pass per tap adds the shifted input times that tap's weights into the output. The peak memory beside inputs and
-outputs is one padded copy of the input (in the backward pass also one product map), where an unfolded form holds K*K
-copies.
+One pass per tap adds the shifted input times that tap's weights to the output. The peak memory beside inputs and
+outputs is one padded copy of the input and one more map, where an unfolded form holds K*K copies.
 """
 
 import torch
 import torch.nn.functional as F
 
-__all__ = ['involution_backward', 'involution_forward']
+__all__ = ['involution_backward', 'involution_forward', 'involution_vjp']
 
 
 def _accumulator_dtype(dtype):
@@ -29,7 +28,7 @@ def _taps(kernel_size, stride, dilation, height, width):
 
 
 def involution_forward(x, weight, stride, padding, dilation):
-    """Compute the output; shapes and meaning as in :func:`mmext.ops.involution`.
+    """Compute the output; shapes and meaning as in :func:`mmext.ops.involution`. Nothing is done in place.
 
     Args:
         x (Tensor): [N, C, H, W].
@@ -41,17 +40,47 @@ def involution_forward(x, weight, stride, padding, dilation):
     Returns:
         Tensor: [N, C, Ho, Wo].
     """
-    batch, groups, kernel_size, _, height, width = weight.shape
+    groups, kernel_size, _, height, width = weight.shape[1:]
     padded = _pad_and_group(x, groups, padding)
-    out = x.new_zeros(batch, x.shape[1], height, width, dtype=_accumulator_dtype(x.dtype))
-    grouped = out.unflatten(1, (groups, x.shape[1] // groups))
+    dtype = _accumulator_dtype(x.dtype)
+    out = None
     for u, v, rows, columns in _taps(kernel_size, stride, dilation, height, width):
-        grouped.addcmul_(padded[..., rows, columns], weight[:, :, u, v].unsqueeze(2))
-    return out.to(x.dtype)  # not the grouped view: autograd forbids in-place layers, such as ReLU, after a view
+        pixels, weights = padded[..., rows, columns], weight[:, :, u, v].unsqueeze(2)
+        # not in place: vmap refuses to change what it has not batched
+        out = pixels.to(dtype) * weights.to(dtype) if out is None else torch.addcmul(out, pixels, weights)
+    return out.flatten(1, 2).to(x.dtype, copy=True)  # a view would forbid in-place layers, such as ReLU, after it
+
+
+def involution_vjp(grad_out, x, weight, stride, padding, dilation, needs_x=True, needs_weight=True):
+    """Compute the gradients by autograd of the forward pass, so that they can be differentiated and transformed.
+
+    Args:
+        grad_out (Tensor): [N, C, Ho, Wo], the gradient of the output.
+        x (Tensor): As in :func:`involution_forward`; so are the settings after it.
+        weight (Tensor): [N, G, K, K, Ho, Wo].
+        stride (int): Step in pixels.
+        padding (int): Zeros around ``x`` in pixels.
+        dilation (int): Distance of taps in pixels.
+        needs_x (bool): Whether the gradient of ``x`` is wanted. Default: True.
+        needs_weight (bool): Whether the gradient of ``weight`` is wanted. Default: True.
+
+    Returns:
+        tuple[Tensor or None, Tensor or None]: Gradients of the shapes of ``x`` and ``weight``; None where not wanted.
+    """
+    second_wanted = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # views, as weight may depend on x, and as detach() would drop forward-mode tangents
+        x, weight = (tensor.view_as(tensor) for tensor in (x, weight))
+        wanted = [tensor for tensor, needed in ((x, needs_x), (weight, needs_weight)) if needed]
+        for tensor in wanted:
+            tensor.requires_grad_()
+        out = involution_forward(x, weight, stride, padding, dilation)
+        grads = iter(torch.autograd.grad(out, wanted, grad_out, create_graph=second_wanted))
+    return tuple(next(grads) if needed else None for needed in (needs_x, needs_weight))
 
 
 def involution_backward(grad_out, x, weight, stride, padding, dilation, needs_x=True, needs_weight=True):
-    """Compute the gradients of ``x`` and ``weight``, by differentiable operations, so that a second derivative exists.
+    """Compute the gradients of ``x`` and ``weight`` in little memory, as the operator's own backward pass.
 
     Args:
         grad_out (Tensor): [N, C, Ho, Wo], the gradient of the output.

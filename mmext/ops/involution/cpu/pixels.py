@@ -122,7 +122,7 @@ def pixel_major(weight):
 
 @lru_cache(maxsize=256)
 def _offsets(taps, step, width):
-    steps = step * torch.arange(taps)
+    steps = step * torch.arange(taps, device='cpu')
     return steps[:, None] * width + steps
 
 
@@ -135,7 +135,7 @@ def involution_forward(x, weight, stride, padding, dilation):
     (batch, channels, height, width), (_, groups, taps, _, rows, columns) = x.shape, weight.shape
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     pixels, weights = (tensor.to(dtype).contiguous() for tensor in (x.movedim(1, -1), pixel_major(weight)))
-    out = torch.empty(batch, rows, columns, channels, dtype=dtype)
+    out = torch.empty(batch, rows, columns, channels, dtype=dtype, device='cpu')
     offsets = _offsets(taps, dilation * channels, width)
     sizes = height, width, groups, channels // groups, rows, columns, taps, stride, padding, dilation
     kernel = _forward64 if dtype == torch.float64 else _forward32

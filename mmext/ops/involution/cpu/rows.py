@@ -201,7 +201,7 @@ def _grad_x64(data):
 
 @lru_cache(maxsize=256)
 def _offsets(kernel_size, stride, dilation, phase_columns):
-    taps = dilation * torch.arange(kernel_size)
+    taps = dilation * torch.arange(kernel_size, device='cpu')
     return taps[:, None] * stride * phase_columns + taps % stride * phase_columns + taps // stride
 
 
@@ -235,7 +235,7 @@ class _Layout:
 
     def zeros(self):
         """Zeros in the layout of the class, flat."""
-        return torch.zeros(math.prod(self.x_shape[:2]) * self.channel_step, dtype=self.dtype)
+        return torch.zeros(math.prod(self.x_shape[:2]) * self.channel_step, dtype=self.dtype, device='cpu')
 
     def split(self, x):
         """[N, C, H, W] -> the layout of the class, flat."""
@@ -246,7 +246,7 @@ class _Layout:
 
     def join(self, flat, dtype):
         """The flat layout of the class -> [N, C, H, W], without the padding."""
-        x = torch.empty(self.x_shape, dtype=dtype)
+        x = torch.empty(self.x_shape, dtype=dtype, device='cpu')
         for first, columns in self._phases(flat):
             x[..., first :: self.stride] = columns
         return x
@@ -271,7 +271,7 @@ def involution_forward(x, weight, stride, padding, dilation):
         Tensor: [N, C, Ho, Wo], contiguous.
     """
     layout = _Layout(x, weight, stride, padding, dilation)
-    out = torch.empty(*x.shape[:2], *weight.shape[4:], dtype=layout.dtype)
+    out = torch.empty(*x.shape[:2], *weight.shape[4:], dtype=layout.dtype, device='cpu')
     kernel = _forward64 if layout.dtype == torch.float64 else _forward32
     layout.run(kernel, layout.rows, out, layout.split(x), layout.whole(weight))
     return out.to(x.dtype)
@@ -308,7 +308,7 @@ def _grad_x(layout, grad, weight, dtype):
 
 
 def _grad_weight(layout, grad, x, weight):
-    out = torch.empty(weight.shape, dtype=layout.dtype)
+    out = torch.empty(weight.shape, dtype=layout.dtype, device='cpu')
     kernel = _grad_weight64 if layout.dtype == torch.float64 else _grad_weight32
     layout.run(kernel, layout.rows, out, layout.split(x), grad)
     return out.to(weight.dtype)
