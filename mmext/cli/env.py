@@ -9,6 +9,7 @@ minute); exits with 1 if the compiled code cannot be kept.
 """
 
 import importlib.util
+import os
 import platform
 import time
 from importlib import metadata
