@@ -167,6 +167,8 @@ FRAMES = """
     x.flatten(1)
     x.flatten(2)
     x.flatten(1, 2)
+    x.unsqueeze(1).flatten(1, 2)
+    x.unflatten(1, (2, 4)).flatten(1, 2)
     x.flatten(start_dim=2, end_dim=3)
     x.flatten(-2)
     x.flatten(end_dim=-1, start_dim=1)
@@ -268,6 +270,7 @@ FRAMES = """
     F.avg_pool2d(x, (2, 2), divisor_override=3)
     F.avg_pool2d(x, kernel_size=x.size(3) - 2)
     F.avg_pool2d(x, (6, 5), padding=(3, 2))
+    F.avg_pool2d(x, (6, 5), 7, padding=(2, 1))
     F.avg_pool2d(x[:, :, :1, :1], 1)
     F.adaptive_avg_pool2d(x, 1) * 0 + x
     F.interpolate(x, scale_factor=2)
