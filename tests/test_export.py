@@ -153,10 +153,10 @@ def test_onnx_of_every_family_takes_every_size(name, dynamo, tmp_path):
     network, x = make(name, **options)
     network = Last(network)
     axes = ['batch', 'time', 'height', 'width'] if x.dim() == 5 else ['batch', 'height', 'width']
-    axes = {axis: label for axis, label in zip((0, *range(2, x.dim())), axes)}
+    axes = dict(zip((0, *range(2, x.dim())), axes))
     path = tmp_path / 'network.onnx'
     if dynamo:
-        shapes = {axis: torch.export.Dim.DYNAMIC for axis in axes}
+        shapes = dict.fromkeys(axes, torch.export.Dim.DYNAMIC)
         torch.onnx.export(network, (x,), path, dynamic_shapes=(shapes,), dynamo=True, verbose=False)
     else:
         options = dict(opset_version=17, input_names=['x'], dynamic_axes={'x': axes})
