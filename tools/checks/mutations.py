@@ -30,11 +30,12 @@ from faults import draw, plant
 
 ROOT = Path(__file__).resolve().parents[2]
 EQUIVALENT = Path(__file__).with_name('equivalent_faults.json')
-PATHS = ['mmext/ops', 'mmext/layers', 'mmext/models', 'mmext/convert', 'mmext/inflating', 'mmext/fusing.py']
+PATHS = ['mmext/ops', 'mmext/layers', 'mmext/models', 'mmext/convert', 'mmext/inflating', 'mmext/fusing']
 COMPILED_SHARE = 0.25  # of files compiled by numba, whose faults take half a minute each
 
 # Files -> their tests, quick ones first; the first line that fits counts. Names may be patterns.
 TESTS = [
+    ('mmext/ops/guard.py', 'tests/ops/test_call_conditions.py tests/cli/test_env.py'),
     ('mmext/ops/inception_conv/*', 'tests/ops/test_inception_conv*.py tests/layers/test_inception_conv_layer.py'),
     ('mmext/ops/inflate/*', 'tests/ops/test_inflate*.py tests/models/test_inflated*.py'),
     (
@@ -48,7 +49,10 @@ TESTS = [
     ),
     ('mmext/ops/involution/backends.py', 'tests/ops/cuda/test_cuda_launch.py tests/ops/test_involution*.py'),
     ('mmext/ops/involution/*', 'tests/ops/test_involution*.py tests/test_export.py'),
-    ('mmext/ops/compiled/*', 'tests/ops/compiled tests/ops/test_involution_cpu.py tests/ops/test_inception_conv*.py'),
+    (
+        'mmext/ops/compiled/*',
+        'tests/ops/test_compiled_cache.py tests/ops/test_involution_cpu.py tests/ops/test_inception_conv*.py',
+    ),
     ('mmext/layers/*inception*', 'tests/layers/test_inception_conv_layer.py tests/models/test_ic_resnet.py'),
     ('mmext/layers/*', 'tests/layers tests/models/test_rednet.py'),
     ('mmext/models/wider_resnet.py', 'tests/models/test_backbones.py tests/models/test_wider_resnet.py'),
@@ -76,6 +80,13 @@ TESTS = [
         'mmext/convert/published_checkpoint.py',
         'tests/convert/test_published_checkpoint.py tests/convert/test_ic_conv.py',
     ),
+    ('mmext/convert/addresses.py', 'tests/convert/test_addresses.py'),
+    ('mmext/convert/archives.py', 'tests/convert/test_hostile_files.py'),
+    ('mmext/convert/pickles.py', 'tests/convert/test_hostile_files.py tests/compat/test_safe_globals_opcodes.py'),
+    ('mmext/convert/standins.py', 'tests/convert/test_hostile_files.py tests/compat/test_safe_globals_opcodes.py'),
+    ('mmext/convert/meta.py', 'tests/convert/test_values.py tests/convert/test_conversion.py'),
+    ('mmext/convert/values.py', 'tests/convert/test_values.py'),
+    ('mmext/convert/shapes.py', 'tests/convert/test_index_bombs.py tests/convert/test_conversion.py'),
     (
         'mmext/convert/*',
         'tests/convert/test_writing.py tests/convert/test_reading*.py tests/convert/test_conversion.py '
