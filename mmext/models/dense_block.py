@@ -15,6 +15,8 @@ from .recompute import recompute
 
 __all__ = ['DenseBlock', 'DenseFeatures', 'DenseLayer', 'Transition']
 
+torch.fx.wrap('in_layout_of')  # a call in what torch.fx traces, here as in the module that it is from
+
 BOTTLENECK = 4  # channels between a layer's two convolutions, for each that it adds
 
 
@@ -54,7 +56,7 @@ class DenseLayer(BaseModule):
 
     def forward(self, x):
         """Return the new channels: [N, in_channels, T, H, W] -> [N, growth, T, H, W]."""
-        if self.with_cp and torch.is_grad_enabled():
+        if self.with_cp:
             return recompute(self._run, x, [self])
         return self._run(x)
 

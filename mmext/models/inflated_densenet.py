@@ -15,6 +15,7 @@ from .pretrained_2d import load_pretrained, mark_initialised
 __all__ = ['InflatedDenseNet']
 
 TRANSITIONS = 3
+torch.fx.wrap('as_clip')  # a call in what torch.fx traces, here as in the module that it is from
 # our keys for other names of the same network: torchvision's checkpoints before 2018, and mmpretrain's
 NAMES = (
     (r'^(.*denselayer\d+\.(?:norm|conv))\.(\d\.)', r'\1\2'),

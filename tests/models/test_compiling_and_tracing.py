@@ -67,7 +67,9 @@ def test_symbolic_trace(name, with_cp):
 @pytest.mark.parametrize('name', FAMILIES)
 def test_feature_extractor_of_torchvision(name):
     network, x = make(name)
-    node = {'WiderResNet': 'level2.0', 'InflatedDenseNet': 'features.transition1'}.get(name, 'layer1.0.conv2')
+    node = {'WiderResNet': 'level2.0', 'InflatedDenseNet': 'features.denseblock1.denselayer2'}.get(
+        name, 'layer1.0.conv2'
+    )
     seen = []
     handle = network.get_submodule(node).register_forward_hook(lambda module, args, out: seen.append(out))
     with torch.no_grad():

@@ -79,7 +79,7 @@ def convolve(x, weight, bias, stride, padding, dilation, groups, temporal_paddin
         weight, taps, padding, stride = weight[:, :, taps // 2, None], 1, (0, *padding[1:]), (1, *stride[1:])
     if _in_low_precision(x) and _overlaps(x, weight, padding, dilation):
         x, padding = F.pad(x, [count for count in reversed(padding) for _ in range(2)]), (0, 0, 0)
-    if taps == 1 and not padding[0] and (single or is_channels_last(x)):
+    if not traced and taps == 1 and not padding[0] and (single or is_channels_last(x)):
         return _frame_by_frame(x, weight[:, :, 0], bias, stride, padding[1:], dilation[1:], groups)
     if not traced and stride[0] == groups == 1 < taps and max(weight.shape[3:]) <= 3 and _is_small(x):
         x, weight = _with_frames_stacked(x, taps, padding[0], dilation[0]), weight.transpose(1, 2).flatten(1, 2)

@@ -29,7 +29,7 @@ def to_channels_last(x):
     Returns:
         Tensor: The same values.
     """
-    return x.movedim(1, -1).contiguous().movedim(-1, 1)
+    return x.permute(0, 2, 3, 4, 1).contiguous().permute(0, 4, 1, 2, 3)
 
 
 @torch.fx.wrap  # strides are not known while torch.fx traces
