@@ -81,6 +81,7 @@ BY_QUALIFIED_NAME = {
     'torchvision.ops.stochastic_depth.stochastic_depth': elementwise,
     'mmcv.cnn.bricks.drop.drop_path': elementwise,
     'timm.layers.drop.drop_path': elementwise,
+    'mmext.models.wider_resnet._check_size': keep,  # of height and width, the last axes of clips as well
 }
 
 
