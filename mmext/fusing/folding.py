@@ -18,9 +18,11 @@ CONV_FORWARDS = {
     'mmcv.cnn.bricks.wrappers.Conv3d.forward',
     'mmcv.cnn.bricks.conv2d_adaptive_padding.Conv2dAdaptivePadding.forward',
     'mmext.layers.inception_conv.InceptionConv2d.forward',
-    'mmext.ops.inflate.conv3d.InflatedConv3d.forward',
 }
-CONV_PARTS = {f'torch.nn.modules.conv.Conv{n}d._conv_forward' for n in (1, 2, 3)}
+CONV_PARTS = {
+    *(f'torch.nn.modules.conv.Conv{n}d._conv_forward' for n in (1, 2, 3)),
+    'mmext.ops.inflate.conv3d.InflatedConv3d._conv_forward',
+}
 NORM_FORWARDS = {
     'torch.nn.modules.batchnorm._BatchNorm.forward',
     'torch.nn.modules.batchnorm.SyncBatchNorm.forward',

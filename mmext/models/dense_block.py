@@ -71,7 +71,7 @@ class DenseBlock(nn.Module):
 
     def forward(self, x):
         """[N, in_channels, T, H, W] -> [N, in_channels + count * growth, T, H, W]."""
-        for layer in self.children():
+        for layer in self._modules.values():  # children() leaves out what stands in two places
             x = torch.cat([x, layer(x)], 1)
         return x
 
@@ -106,7 +106,7 @@ class DenseFeatures(nn.Sequential):
     def forward(self, x):
         """[N, C, T, H, W] -> the output, or a tuple of several in ascending order."""
         outs = []
-        for name, part in self.named_children():
+        for name, part in self._modules.items():  # named_children() leaves out what stands in two places
             x = part(x)
             if name.startswith('denseblock') and int(name[-1]) - 1 in self.out_indices and name != 'denseblock4':
                 outs.append(x)

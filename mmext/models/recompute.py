@@ -38,21 +38,26 @@ def recompute(function, x, modules):
     if torch.jit.is_tracing() or why_not_compiled(x, one_operator=True):
         return function(x)
     norms = [norm for module in modules for norm in module.modules() if isinstance(norm, _NormBase)]
-    return checkpoint(function, x, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), _kept(norms)))
+    return checkpoint(function, x, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), _Kept(norms)))
 
 
-@contextlib.contextmanager
-def _kept(norms):
-    # with momentum 0 the statistics stay as they are, and the same tensors are saved as in the first run
-    moving = [norm for norm in norms if norm.training and norm.track_running_stats]
-    counts = [norm.num_batches_tracked for norm in moving]
-    state = [(norm.momentum, None if count is None else count.clone()) for norm, count in zip(moving, counts)]
-    for norm in moving:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:  # also where the second run stops early, as it does once it has what the backward pass needs
-        for norm, count, (momentum, before) in zip(moving, counts, state):
+class _Kept:
+    """A context in which statistics stay as they are, entered once for each backward pass through the part."""
+
+    def __init__(self, norms):
+        self.norms = norms
+
+    def __enter__(self):
+        # with momentum 0 the statistics stay as they are, and the same tensors are saved as in the first run
+        moving = [norm for norm in self.norms if norm.training and norm.track_running_stats]
+        counts = [norm.num_batches_tracked for norm in moving]
+        self.state = [(norm, norm.momentum, count, None if count is None else count.clone())
+                      for norm, count in zip(moving, counts)]  # fmt: skip
+        for norm in moving:
+            norm.momentum = 0.0
+
+    def __exit__(self, *error):  # also where the second run stops early, as it does once it has what it needs
+        for norm, momentum, count, before in self.state:
             norm.momentum = momentum
             if count is not None:
                 count.copy_(before)

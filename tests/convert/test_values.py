@@ -51,7 +51,7 @@ def with_one(value):
         (with_one(float('inf')), 'NaN or infinite values under 1 key: {key}'),
         (with_one(float('-inf')), 'NaN or infinite values under 1 key: {key}'),
         (lambda x: x.half() * 1e5, 'NaN or infinite values under 1 key: {key}'),
-        (lambda x: torch.full((), float('nan')).expand(x.shape), 'NaN or infinite values under 1 key: {key}'),
+        (lambda x: torch.full(x.shape, float('nan')), 'NaN or infinite values under 1 key: {key}'),
     ],
 )
 @pytest.mark.filterwarnings('ignore')  # of beta states

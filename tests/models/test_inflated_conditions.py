@@ -416,3 +416,16 @@ def test_dilated_networks(dilation):
         found = model(image[:, :, None].expand(-1, -1, 3, -1, -1))
     for frame in found.unbind(2):
         same(frame, expected)
+
+
+@pytest.mark.parametrize('name', NETWORKS)
+def test_one_activation_in_several_places(name):
+    """Modules are not left out where one object stands for several."""
+    model, _ = pair(name, 'eval')
+    shared, single = model, copy.deepcopy(model)
+    activation = nn.SiLU()
+    for network, make in ((shared, lambda: activation), (single, nn.SiLU)):
+        for parent in list(network.modules()):
+            for key in [key for key, child in parent._modules.items() if isinstance(child, nn.ReLU)]:
+                setattr(parent, key, make())
+    same(shared(clip()), single(clip()), 0)

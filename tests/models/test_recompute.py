@@ -52,3 +52,18 @@ def test_an_error_in_the_second_run_leaves_the_norms_as_they_were():
         out.sum().backward()
     assert model[1].momentum == 0.1
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_two_backward_passes_over_one_graph():
+    plain = part()
+    saving = copy.deepcopy(plain)
+    x = torch.randn(2, 3, 6, 5)
+    results = []
+    for model, run in ((plain, plain), (saving, lambda x: recompute(saving, x, [saving]))):
+        inputs = x.clone().requires_grad_()
+        out = run(inputs)
+        out.square().sum().backward(retain_graph=True)
+        out.sum().backward()
+        results.append([inputs.grad, *(p.grad for p in model.parameters()), *model.buffers()])
+    for found, expected in zip(*results, strict=True):
+        assert torch.equal(found, expected)

@@ -88,3 +88,46 @@ def test_repeated_frames_keep_the_layout(layout):
     x = torch.randn(2, 4, 5, 6, 7).contiguous(memory_format=layout)
     assert conv(x).is_contiguous(memory_format=layout)
     close(conv(x).detach(), plain(conv, x).detach())
+
+
+@pytest.mark.parametrize(('taps', 'dilation', 'padding'), [(2, 2, 1), (4, 2, 3), (3, 1, 1), (3, 2, 2), (5, 1, 2)])
+def test_single_frames(taps, dilation, padding):
+    """Only the middle tap of an odd number of them sees the frame."""
+    conv = InflatedConv3d(4, 6, (taps, 3, 3), dilation=(dilation, 1, 1), padding=(padding, 1, 1))
+    x = torch.randn(2, 4, 1, 5, 6)
+    close(conv(x).detach(), plain(conv, x).detach())
+
+
+@pytest.mark.parametrize('frames', [1, 2, 3])
+def test_clips_that_are_too_short(frames):
+    conv = InflatedConv3d(4, 6, (3, 3, 3), padding=(0, 1, 1), dilation=(2, 1, 1))
+    with pytest.raises(RuntimeError, match="Kernel size can't be greater than actual input size"):
+        conv(torch.randn(1, 4, frames, 6, 6).contiguous(memory_format=LAST))
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda conv: setattr(conv, 'padding_mode', 'circular'),
+        lambda conv: setattr(conv, 'stride', 2),
+        lambda conv: (setattr(conv, 'padding', 2), setattr(conv, 'dilation', 2)),
+        lambda conv: setattr(conv, 'padding', 'same'),
+        lambda conv: setattr(conv, '_conv_forward', lambda x, weight, bias: F.conv3d(x, weight.sign(), bias)),
+    ],
+)
+def test_changes_that_plain_convolutions_know(change):
+    conv, other = InflatedConv3d(4, 6, 3, padding=1), torch.nn.Conv3d(4, 6, 3, padding=1)
+    other.load_state_dict(conv.state_dict())
+    change(conv), change(other)
+    for layout in (torch.contiguous_format, LAST):
+        x = torch.randn(1, 4, 5, 6, 7).contiguous(memory_format=layout)
+        close(conv(x).detach(), other(x).detach())
+
+
+def test_other_padding_beside_repeated_frames():
+    conv = InflatedConv3d(4, 6, 3, padding=1, temporal_padding_mode='replicate')
+    conv.padding_mode = 'circular'
+    with pytest.raises(
+        ValueError, match=r'is not possible with temporal_padding_mode=.replicate.; set that to "zeros"'
+    ):
+        conv(torch.randn(1, 4, 5, 6, 7))

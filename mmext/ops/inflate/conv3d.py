@@ -27,7 +27,8 @@ class InflatedConv3d(nn.Conv3d):
         [N, in_channels, T, H, W] -> [N, out_channels, T', H', W'], as ``nn.Conv3d``.
 
     Raises:
-        ValueError: If ``temporal_padding_mode`` or ``padding_mode`` is another one, or ``padding`` is a string.
+        ValueError: If ``temporal_padding_mode`` or ``padding_mode`` is another one, ``padding`` is a string, or, when
+            it runs, the input has other than 5 dimensions.
     """
 
     def __init__(self, *args, temporal_padding_mode='zeros', **kwargs):
@@ -49,20 +50,19 @@ class InflatedConv3d(nn.Conv3d):
         mode = self.temporal_padding_mode
         return super().extra_repr() + (f', temporal_padding_mode={mode!r}' if mode != 'zeros' else '')
 
-    def forward(self, x):
-        """Convolve a clip.
-
-        Args:
-            x (Tensor): [N, in_channels, T, H, W].
-
-        Returns:
-            Tensor: [N, out_channels, T', H', W'], in ``torch.channels_last_3d`` where ``x`` is.
-
-        Raises:
-            ValueError: If ``x`` has other than 5 dimensions.
-        """
-        settings = self.stride, self.padding, self.dilation, self.groups
-        return convolve(x, self.weight, self.bias, *settings, self.temporal_padding_mode)
+    def _conv_forward(self, input, weight, bias):  # of nn.Conv3d, so that what is put in its place is called here, too
+        if self.padding_mode != 'zeros' or isinstance(self.padding, str):  # set later
+            if self.temporal_padding_mode != 'zeros':
+                raise ValueError(
+                    f'padding_mode={self.padding_mode!r}, padding={self.padding!r} is not possible with '
+                    f'temporal_padding_mode={self.temporal_padding_mode!r}; set that to "zeros" first'
+                )
+            return super()._conv_forward(input, weight, bias)
+        settings = [
+            (value,) * 3 if isinstance(value, int) else tuple(value)
+            for value in (self.stride, self.padding, self.dilation)
+        ]
+        return convolve(input, weight, bias, *settings, self.groups, self.temporal_padding_mode)
 
 
 @torch.fx.wrap  # the form depends on the clip, which torch.fx does not know while it traces
@@ -75,13 +75,15 @@ def convolve(x, weight, bias, stride, padding, dilation, groups, temporal_paddin
     taps = weight.shape[2]
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # those programs take clips of any length
     single = not traced and x.shape[2] == 1
-    if single and 2 * padding[0] == dilation[0] * (taps - 1):  # the outer taps see nothing but zeros
+    if single and taps % 2 and 2 * padding[0] == dilation[0] * (taps - 1):  # the outer taps see nothing but zeros
         weight, taps, padding, stride = weight[:, :, taps // 2, None], 1, (0, *padding[1:]), (1, *stride[1:])
     if _in_low_precision(x) and _overlaps(x, weight, padding, dilation):
         x, padding = F.pad(x, [count for count in reversed(padding) for _ in range(2)]), (0, 0, 0)
     if not traced and taps == 1 and not padding[0] and (single or is_channels_last(x)):
         return _frame_by_frame(x, weight[:, :, 0], bias, stride, padding[1:], dilation[1:], groups)
-    if not traced and stride[0] == groups == 1 < taps and max(weight.shape[3:]) <= 3 and _is_small(x):
+    length = x.shape[2] + 2 * padding[0] - dilation[0] * (taps - 1)
+    small = not traced and _is_small(x) and length > 0
+    if small and stride[0] == groups == 1 < taps and max(weight.shape[3:]) <= 3:
         x, weight = _with_frames_stacked(x, taps, padding[0], dilation[0]), weight.transpose(1, 2).flatten(1, 2)
         return _frame_by_frame(x, weight, bias, stride, padding[1:], dilation[1:], groups)
     return in_layout_of(F.conv3d(x, weight, bias, stride, padding, dilation, groups), x)
