@@ -173,7 +173,7 @@ def state_dict_of(content, name, allow_empty=False):
         raise ConversionError(
             f'{name} holds tensors that are no plain weights under {name_keys(odd)}; plain are dense real tensors '
             '(torch.strided, on a device with memory) each of whose elements has a place of its own: save '
-            '.to_dense(), .dequantize() or .clone() of what you need'
+            '.to_dense(), .full_tensor(), .dequantize() or .clone() of what you need'
         )
     _check_shared(state_dict, name)
     if all(key.startswith(WRAPPER) for key in state_dict):
@@ -187,6 +187,8 @@ def _oddity(value):
         return 'not initialised yet'
     if value.is_nested or value.layout is not torch.strided:
         return f'{"nested" if value.is_nested else value.layout}'
+    if type(value) not in (torch.Tensor, torch.nn.Parameter):
+        return f'of type {type(value).__name__}'
     if value.is_quantized:
         return f'quantized, {value.dtype}'
     if value.is_complex():
