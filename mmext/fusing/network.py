@@ -10,19 +10,21 @@ import warnings
 from collections import Counter
 
 import torch
+from mmcv.cnn import ConvModule
 from mmengine.model import is_model_wrapper
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from .example import compare, record, run
 from .flow import Flow
-from .folding import fold, is_conv, is_norm, is_whole, layers_of, why_not
-from .products import FusedConvModule
+from .folding import HOOKS, fold, is_conv, is_norm, is_whole, layers_of, why_not
+from .products import FoldedNorm, FusedConvModule
 from .tracing import study
 
 __all__ = ['fuse']
 
 SHOWN_AT_MOST = 8  # names in a message
+REASONS, LENGTH = 3, 200  # in a message, and letters of one
 
 
 def fuse(model, example=None):
@@ -77,7 +79,7 @@ def fuse(model, example=None):
     """
     _check(model)
     fused = _copied(model)
-    shown, uncertain, guarded = _traced(model, fused)
+    shown, uncertain, guarded, graphs = _traced(model, fused)
     seen, expected = (Flow(), None) if example is None else _recorded(model, fused, example)
     shown.update(seen)
     pairs, others = _pairs(fused, shown, seen, uncertain)
@@ -95,11 +97,9 @@ def fuse(model, example=None):
         else:
             unknown.append((conv, norm, uncertain.get(conv) or uncertain[norm]))
     if unknown:
-        raise ValueError(
-            'it cannot be told by a trace whether these norms take the output of the convolution that is declared '
-            f'before them, and nothing else: {_listed(unknown, names)}; give an example to run the model on: '
-            'mmext.fuse(model, example=...)'
-        )
+        raise ValueError(_unknown(type(model).__name__, unknown, names))
+    if folded:
+        _check_order(graphs, _traced(fused, fused)[-1])
     fused, replaced = _replace_wholes(fused)
     kind, reasons = type(model).__name__, f': {_listed(left, names)}' if left else ''
     if not folded and not replaced and (left or not _declared(fused)):
@@ -114,8 +114,9 @@ def fuse(model, example=None):
             f'mmext.fuse folds nothing: no batch normalisation of {kind} takes the output of a convolution alone',
             stacklevel=2,
         )
+    guarded += [module for module in fused.modules() if type(module) is ConvModule]
     for module in guarded:
-        if module.conv in folded:
+        if module.conv in folded and module.with_norm and isinstance(module.norm, FoldedNorm):
             module.__class__ = FusedConvModule
     fused.requires_grad_(False)
     if example is not None:
@@ -132,7 +133,7 @@ def _check(model):
     if isinstance(model, torch.jit.ScriptModule):
         raise TypeError(f'model is a {kind}; fuse the model before it is scripted or traced')
     if hasattr(model, '_orig_mod'):
-        raise TypeError(f'model is a {kind}, made by torch.compile; fuse the model before it is compiled')
+        raise TypeError(f'model is an {kind}, made by torch.compile; fuse the model before it is compiled')
 
 
 def _copied(model):
@@ -153,14 +154,45 @@ def _copied(model):
 
 
 def _traced(model, fused):
-    """Return what a trace shows in terms of ``fused``: the flow, what is uncertain, what holds only with a guard."""
+    """Return what a trace shows in terms of ``fused``: the flow, what is uncertain or needs a guard, and graphs."""
     copied = _copied(model)
+    for module in copied.modules():  # the older ones search for a tensor in what a module returns, in a trace for ever
+        for hooks in filter(lambda name: 'backward' in name, HOOKS):
+            getattr(module, hooks).clear()
+        module._is_full_backward_hook = None
     twins = dict(zip(copied.modules(), fused.modules()))  # before tracing, which may register modules
-    flow, uncertain, guarded = Flow(), {}, []
+    flow, uncertain, guarded, graphs = Flow(), {}, [], []
     if not is_whole(copied):
-        study(copied, flow, uncertain, guarded)
+        study(copied, flow, uncertain, guarded, graphs)
     uncertain = {twins[module]: reason for module, reason in uncertain.items() if module in twins}
-    return flow.renamed(twins), uncertain, [twins[module] for module in guarded]
+    return flow.renamed(twins), uncertain, [twins[module] for module in guarded], graphs
+
+
+def _check_order(before, after):
+    """Check that a trace of a network and of that with norms folded show the same order."""
+    for (kind, one), (_, other) in zip(before, after):
+        if one != other:
+            break
+    else:
+        if len(before) == len(after):
+            return
+        kind = before[len(after)][0] if len(after) < len(before) else after[len(before)][0]
+    raise RuntimeError(
+        f'with norms folded, {kind} runs other operations: its forward depends on what folding changes, such as the '
+        'bias of a convolution or the type of a norm; leave this model as it is'
+    )
+
+
+def _unknown(kind, pairs, names):
+    reasons = list(dict.fromkeys(' '.join(reason.split())[:LENGTH] for *_, reason in pairs))
+    more = f'; and {len(reasons) - REASONS} more reasons' if len(reasons) > REASONS else ''
+    titles = [f'{names[conv]} -> {names[norm]}' for conv, norm, _ in pairs]
+    return (
+        f'give an example to run {kind} on: mmext.fuse(model, example=...), such as images, or of a detector '
+        'model.data_preprocessor(batch, False). Without it, it cannot be told whether a norm takes the output of the '
+        f'convolution before it, and nothing else ({"; ".join(reasons[:REASONS])}{more}). '
+        f'Concerned: {_some(titles)}'
+    )
 
 
 def _recorded(model, fused, example):
@@ -225,6 +257,9 @@ def _form(module):
 
 
 def _listed(pairs, names):
-    titles = [f'{names[conv]} -> {names[norm]} ({reason})' for conv, norm, reason in pairs]
+    return _some([f'{names[conv]} -> {names[norm]} ({reason})' for conv, norm, reason in pairs])
+
+
+def _some(titles):
     more = len(titles) - SHOWN_AT_MOST
     return ', '.join(titles[:SHOWN_AT_MOST]) + (f' and {more} more' if more > 0 else '')

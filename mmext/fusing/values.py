@@ -8,6 +8,13 @@ from torch import fx
 __all__ = ['Value']
 
 
+# What a tensor may have or not, and what is of this object only.
+STORED = {
+    *('_backward_hooks', '_base', '_grad', '_grad_fn', '_version', 'grad', 'grad_fn', 'is_leaf', 'name', 'names'),
+    *('output_nr', 'retains_grad'),
+}
+
+
 class Value(fx.Proxy):
     """A proxy that is never taken for what it is not.
 
@@ -18,15 +25,37 @@ class Value(fx.Proxy):
     @property
     def __class__(self):
         """The type, for the inside of ``torch``; others ask for it to choose a branch."""
-        module = inspect.currentframe().f_back.f_globals.get('__name__', '')
+        self._only_inside('the type of a value decides what runs')
+        return type(self)
+
+    def _only_inside(self, reason):
+        """End the trace, unless it is the inside of ``torch`` that asks."""
+        module = inspect.currentframe().f_back.f_back.f_globals.get('__name__') or ''
         # torch.is_tensor is in torch itself
         if not module.startswith(('torch.', 'mmext.fusing.')) or module.startswith('torch.jit'):
-            self.tracer.give_up('the type of a value decides what runs')
-        return type(self)
+            self.tracer.give_up(reason)
+
+    def __hash__(self):
+        self._only_inside('a value is looked up in a set or dict')
+        return object.__hash__(self)
+
+    def __repr__(self):
+        self._only_inside('a value is made a string')
+        return super().__repr__()
+
+    def __str__(self):
+        self._only_inside('a value is made a string')
+        return super().__str__()
+
+    def __format__(self, spec):
+        self._only_inside('a value is made a string')
+        return super().__format__(spec)
 
     def __getattr__(self, name):
         if not hasattr(torch.Tensor, name):
             self.tracer.give_up(f'a value is asked for its {name}, which no tensor has')
+        if name in STORED:
+            self.tracer.give_up(f'a value is asked for its {name}')
         return _Attribute(self, name)
 
     def __len__(self):
