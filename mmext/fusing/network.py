@@ -133,7 +133,7 @@ def _check(model):
     if isinstance(model, torch.jit.ScriptModule):
         raise TypeError(f'model is a {kind}; fuse the model before it is scripted or traced')
     if hasattr(model, '_orig_mod'):
-        raise TypeError(f'model is an {kind}, made by torch.compile; fuse the model before it is compiled')
+        raise TypeError(f'model is of type {kind}, made by torch.compile; fuse the model before it is compiled')
 
 
 def _copied(model):

@@ -15,6 +15,33 @@ STORED = {
 }
 
 
+def _is_inside(frame):
+    """Say whether a frame is of the inside of ``torch``, other than what answers questions for a forward."""
+    module = frame.f_globals.get('__name__') or ''
+    # torch.is_tensor is in torch itself
+    return module.startswith(('torch.', 'mmext.fusing.')) and not module.startswith('torch.jit')
+
+
+class _Text(str):
+    """A value as a string: may stand in a message, and decides nothing."""
+
+    __slots__ = ('tracer',)
+
+    @classmethod
+    def of(cls, text, tracer):
+        """Return it for the text of a value."""
+        made = cls(text)
+        made.tracer = tracer
+        return made
+
+    def _ask(self, *args, **kwargs):
+        self.tracer.give_up('the text of a value decides what runs')
+
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __hash__ = __contains__ = __getitem__ = __len__ = _ask
+    startswith = endswith = find = index = count = split = rsplit = partition = rpartition = replace = _ask
+    removeprefix = removesuffix = strip = lstrip = rstrip = lower = upper = _ask
+
+
 class Value(fx.Proxy):
     """A proxy that is never taken for what it is not.
 
@@ -30,9 +57,7 @@ class Value(fx.Proxy):
 
     def _only_inside(self, reason):
         """End the trace, unless it is the inside of ``torch`` that asks."""
-        module = inspect.currentframe().f_back.f_back.f_globals.get('__name__') or ''
-        # torch.is_tensor is in torch itself
-        if not module.startswith(('torch.', 'mmext.fusing.')) or module.startswith('torch.jit'):
+        if not _is_inside(inspect.currentframe().f_back.f_back):
             self.tracer.give_up(reason)
 
     def __hash__(self):
@@ -40,16 +65,16 @@ class Value(fx.Proxy):
         return object.__hash__(self)
 
     def __repr__(self):
-        self._only_inside('a value is made a string')
-        return super().__repr__()
+        text = super().__repr__()
+        return text if _is_inside(inspect.currentframe().f_back) else _Text.of(text, self.tracer)
 
     def __str__(self):
-        self._only_inside('a value is made a string')
-        return super().__str__()
+        text = super().__str__()
+        return text if _is_inside(inspect.currentframe().f_back) else _Text.of(text, self.tracer)
 
     def __format__(self, spec):
-        self._only_inside('a value is made a string')
-        return super().__format__(spec)
+        text = super().__repr__()
+        return text if _is_inside(inspect.currentframe().f_back) else _Text.of(text, self.tracer)
 
     def __getattr__(self, name):
         if not hasattr(torch.Tensor, name):
