@@ -28,13 +28,28 @@ REASONS, LENGTH = 3, 200  # in a message, and letters of one
 
 
 def fuse(model, example=None):
-    """Return a copy of a model for inference whose convolutions do the work of the norms behind them.
+    """Fold batch normalisation layers into the convolutions before them; return a copy in evaluation mode.
 
-    A batch normalisation is folded into a convolution where it is shown that the convolution's output goes to this norm
-    and to nothing else, and that this norm takes nothing else. It is shown by a symbolic trace (``torch.fx``) of the
-    model on all of its branches, or by a run on an example. Where another order runs (norms before convolutions, a sum
-    or an activation between the two, an output that is used twice, a weight that is read elsewhere), convolution and
-    norm stay as they are. The results are the same but for rounding.
+    ``fuse(model)`` is enough for what ``torch.fx`` can trace: networks of torchvision, most backbones of the toolboxes.
+    For others, such as most whole models of the toolboxes, give an ``example`` to run the model on:
+
+    - classifiers, segmentors, recognizers and backbones: images, ``fuse(model, example=images)``;
+    - detectors: ``fuse(model, example=model.data_preprocessor(batch, False))`` with a batch of the data loader, which
+      has the data samples that detectors of two stages need.
+
+    A norm is folded where it is shown that the convolution's output goes to this norm and to nothing else, and that
+    this norm takes nothing else. It is shown by a symbolic trace (``torch.fx``) of the model on all of its branches, or
+    by a run on the example. Where another order runs (norms before convolutions, a sum or an activation between the
+    two, an output that is used twice, a weight that is read elsewhere), convolution and norm stay as they are. The
+    results are the same but for rounding. Norms behind linear layers and transposed convolutions are not folded.
+
+    A trace has no true answer where a ``forward`` asks for the type of its input (``type(x)``, ``isinstance``), for
+    identity (``x.dtype is torch.float32``), for what is in a set or dict, for random numbers, or for how it is run
+    (``torch.is_inference_mode_enabled()``): this needs an example. Not recognised are such questions in C extensions or
+    under other names (``kind = type``). A ``forward`` that depends on what folding changes, such as the bias of a
+    convolution, is recognised by a trace of the copy. A norm that would also take the output of a convolution without
+    batch dimension, and norm it along another axis (``nn.BatchNorm1d``, ``nn.SyncBatchNorm``), leaves a check of the
+    number of dimensions, an AssertionError.
 
     The copy is in evaluation mode and frozen: no parameter requires a gradient. ``copy``, ``pickle``, ``to`` and
     ``state_dict`` work as with any module; its state dict has no entries of folded norms and a bias for each of their
@@ -49,9 +64,9 @@ def fuse(model, example=None):
     Args:
         model (nn.Module): Any model, whose norms have the statistics to use. It is not changed.
         example (Any, optional): What to run the model on, once: its only argument, a tuple of its arguments, or a dict
-            of its keyword arguments. Needed where a model cannot be traced, such as detectors with their heads; it
-            shows what runs on it, so it is not for a model whose order depends on its input in a way that cannot be
-            traced. Where it is given, outputs are compared with those of ``model``. Default: None.
+            of its keyword arguments. It shows what runs on it, so it is not for a model whose order depends on its
+            input in a way that cannot be traced. Where it is given, outputs are compared with those of ``model``.
+            Default: None.
 
     Returns:
         nn.Module: The copy.
@@ -62,7 +77,8 @@ def fuse(model, example=None):
         ValueError: If the model has no convolution that a batch normalisation follows; if it cannot be told in which
             order some of them run, which needs an example; or if the model cannot be run on the example. The message
             names them.
-        RuntimeError: If outputs differ from those of ``model`` on the example by more than rounding.
+        RuntimeError: If a trace of the copy shows other operations than one of ``model``, or if outputs differ from
+            those of ``model`` on the example by more than rounding.
 
     Warns:
         UserWarning: Names convolutions and norms that follow one another but are left as they are: pruned or
@@ -170,13 +186,10 @@ def _traced(model, fused):
 
 def _check_order(before, after):
     """Check that a trace of a network and of that with norms folded show the same order."""
-    for (kind, one), (_, other) in zip(before, after):
-        if one != other:
-            break
-    else:
-        if len(before) == len(after):
-            return
-        kind = before[len(after)][0] if len(after) < len(before) else after[len(before)][0]
+    if before == after:
+        return
+    pairs = itertools.zip_longest(before, after)
+    kind = next((one or other)[0] for one, other in pairs if one != other)
     raise RuntimeError(
         f'with norms folded, {kind} runs other operations: its forward depends on what folding changes, such as the '
         'bias of a convolution or the type of a norm; leave this model as it is'

@@ -3,7 +3,6 @@
 import contextlib
 import dis
 import gc
-import inspect
 import itertools
 import operator
 import weakref
@@ -14,15 +13,15 @@ from torch import fx, nn
 
 from mmext.ops import inception_conv2d, involution
 
+from .calls import MAX_WAYS, ways_to_call
 from .flow import Reads, owners_of, read_graph, state_of
 from .folding import is_conv, is_norm, is_whole, layers_of
 from .products import FoldedNorm, FusedConvModule
-from .questions import Asked, same_random_numbers, uses_keywords
+from .questions import Asked, same_random_numbers
 from .values import Value
 
 __all__ = ['study']
 
-MAX_WAYS = 64  # to call a network, and through one module
 MAX_CALLS = 20000  # of modules, in one trace
 MAX_BRANCHES = 100  # on one way through a module, else it is taken for a loop without end
 
@@ -73,7 +72,7 @@ def _has_pairs(module):
 def _all_ways(root, flow, graphs):
     """Trace a network in every way to call it; return the modules that could not be traced, and why."""
     opaque, errors, outputs = {}, [], []
-    ways = list(itertools.product(_ways_to_call(root), (False, True)))
+    ways = list(itertools.product(ways_to_call(root), (False, True)))
     before = [_numbers(module) for module in root.modules()]
     for call, enabled in ways:
         with torch.set_grad_enabled(enabled):
@@ -95,48 +94,6 @@ def _all_ways(root, flow, graphs):
 def _numbers(module):
     """Return what a module stores that may decide what runs."""
     return {name: value for name, value in vars(module).items() if isinstance(value, (int, float, str, type(None)))}
-
-
-class _Call(nn.Module):
-    """A call of a network with some arguments that are to be traced, by position or name, and fixed ones."""
-
-    def __init__(self, module, positions, names, fixed):
-        super().__init__()
-        self.module = module
-        self.positions = positions
-        self.names = names
-        self.fixed = fixed
-
-    def forward(self, inputs):
-        args = [inputs[position] for position in range(self.positions)]
-        return self.module(*args, **{name: inputs[name] for name in self.names}, **self.fixed)
-
-
-def _ways_to_call(module):
-    """Yield the calls of a module: both values of a bool, an argument with a default left out and given."""
-    positions, optional = 0, []
-    for parameter in inspect.signature(module.forward).parameters.values():
-        if parameter.kind == parameter.VAR_POSITIONAL:
-            return
-        if parameter.kind == parameter.VAR_KEYWORD:
-            if uses_keywords(module.forward, parameter.name):
-                return
-            continue
-        if parameter.default is not parameter.empty:
-            values = (False, True) if isinstance(parameter.default, bool) else (parameter.default, _GIVEN)
-            optional.append([(parameter.name, value) for value in values])
-        elif parameter.kind == parameter.KEYWORD_ONLY:
-            optional.append([(parameter.name, _GIVEN)])
-        else:
-            positions += 1
-    if 2 ** len(optional) > MAX_WAYS:
-        return
-    for choice in itertools.product(*optional):
-        names = [name for name, value in choice if value is _GIVEN]
-        yield _Call(module, positions, names, {name: value for name, value in choice if value is not _GIVEN})
-
-
-_GIVEN = object()
 
 
 def _one_way(call, flow, opaque, outputs, graphs):
