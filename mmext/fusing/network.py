@@ -114,6 +114,7 @@ def fuse(model, example=None):
             unknown.append((conv, norm, uncertain.get(conv) or uncertain[norm]))
     if unknown:
         raise ValueError(_unknown(type(model).__name__, unknown, names))
+    fused.requires_grad_(False)
     if folded:
         _check_order(graphs, _traced(fused, fused)[-1])
     fused, replaced = _replace_wholes(fused)

@@ -12,11 +12,17 @@ import torch
 
 __all__ = ['Asked', 'question', 'same_random_numbers', 'uses_keywords']
 
-# What they return depends on how the network is run, not on its input.
+# What they return depends on how the network is run, not on its input alone.
 MODES = {
     *('are_deterministic_algorithms_enabled', 'get_autocast_cpu_dtype', 'get_autocast_dtype', 'get_default_dtype'),
     *('get_autocast_gpu_dtype', 'get_deterministic_debug_mode', 'is_anomaly_enabled', 'is_autocast_cpu_enabled'),
-    *('is_autocast_enabled', 'is_deterministic_algorithms_warn_only_enabled', 'is_inference_mode_enabled'),
+    *('has_torch_function', 'has_torch_function_unary', 'has_torch_function_variadic', 'is_fx_symbolic_tracing'),
+    *(
+        'is_fx_tracing',
+        'is_autocast_enabled',
+        'is_deterministic_algorithms_warn_only_enabled',
+        'is_inference_mode_enabled',
+    ),
 }
 SKIPPED = {'torch', 'numpy'} | sys.stdlib_module_names
 
@@ -40,8 +46,12 @@ def question(code):
         if name is not None and step.opname != 'LOAD_CONST':
             if name in MODES:
                 return f'what {name} returns may decide what runs'
-            if step.opname == 'LOAD_GLOBAL' and name in ('type', 'id') and not _harmless(steps[number + 1 :]):
-                return f'the {name} of a value may decide what runs'
+            if (
+                step.opname == 'LOAD_GLOBAL'
+                and name in ('callable', 'id', 'type')
+                and not _harmless(steps[number + 1 :])
+            ):
+                return f'{name}(...) of a value may decide what runs'
             if name in ('is_', 'is_not') and step.opname != 'LOAD_FAST':
                 return 'the identity of a value may decide what runs'
         if step.opname == 'IS_OP':

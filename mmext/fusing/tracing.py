@@ -93,7 +93,22 @@ def _all_ways(root, flow, graphs):
 
 def _numbers(module):
     """Return what a module stores that may decide what runs."""
-    return {name: value for name, value in vars(module).items() if isinstance(value, (int, float, str, type(None)))}
+    stored = {name: value for name, value in vars(module).items() if name not in OF_EVERY_MODULE}
+    return _plain(stored)
+
+
+OF_EVERY_MODULE = set(vars(nn.Module()))
+
+
+def _plain(value):
+    if type(value) in (list, tuple):  # without the images that a hook keeps in it
+        return [_plain(part) for part in value if type(part) in PLAIN]
+    if type(value) is dict:
+        return {key: _plain(part) for key, part in value.items() if type(key) in PLAIN and type(part) in PLAIN}
+    return value if type(value) in PLAIN else None
+
+
+PLAIN = {bool, int, float, str, type(None), list, tuple, dict}
 
 
 def _one_way(call, flow, opaque, outputs, graphs):

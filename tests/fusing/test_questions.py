@@ -1,5 +1,6 @@
 """Networks that ask what a trace answers in another way than a run, or what folding itself changes."""
 
+import operator
 import random
 import warnings
 
@@ -39,16 +40,24 @@ CONDITIONS = {
     'end of the text': lambda x: f'{x.dtype}'.endswith('32'),
     'text in a dict': lambda x: repr(x.dtype) in {'torch.float32': 1},
     'layout': lambda x: x.layout is torch.strided,
+    'callable': lambda x: not callable(x),
+    'identity as a function': lambda x: operator.is_(x.dtype, torch.float32),
     'gradient': lambda x: x.grad_fn is None,
     'leaf': lambda x: x.is_leaf is True,
     'inference mode': lambda x: torch.is_inference_mode_enabled(),
     'autocast': lambda x: torch.is_autocast_enabled('cpu'),
+    'jit': lambda x: torch.jit.is_tracing(),
+    'compilation': lambda x: torch.compiler.is_compiling(),
     'determinism': lambda x: torch.are_deterministic_algorithms_enabled(),
     'random number': lambda x: random.random() > 2,
     'random number of NumPy': lambda x: numpy.random.rand() > 2,
     'random number of PyTorch': lambda x: generator(),
 }
-NOT_NOW = {name for name in CONDITIONS if name.startswith(('inference', 'autocast', 'determinism', 'random'))}
+NOT_NOW = {
+    name
+    for name in CONDITIONS
+    if name.startswith(('inference', 'autocast', 'jit', 'compilation', 'determinism', 'random'))
+}
 
 
 def conditioned(condition):
@@ -116,9 +125,21 @@ class Counted(Network):
         return y if self.calls > 5 else self.bn(y)
 
 
-def test_a_forward_that_changes_what_it_stores():
+class CountedInDict(Network):
+    def __init__(self):
+        super().__init__()
+        self.state = {'calls': [0]}
+
+    def forward(self, x):
+        y = self.conv(x)
+        self.state['calls'][0] += 1
+        return y if self.state['calls'][0] > 5 else self.bn(y)
+
+
+@pytest.mark.parametrize('network', [Counted, CountedInDict])
+def test_a_forward_that_changes_what_it_stores(network):
     with pytest.raises(ValueError, match='its forward changes what it stores'):
-        fused(with_statistics(Counted()))
+        fused(with_statistics(network()))
 
 
 class OtherWeights(Network):
@@ -191,7 +212,25 @@ class CountsParameters(Network):
         return self.bn(self.conv(x)) * len(list(self.parameters()))
 
 
-@pytest.mark.parametrize('network', [AsksForBias, SubtractsBias, AsksForNorm, AsksForFeatures, CountsParameters])
+class AsksForGradients(Network):
+    def forward(self, x):
+        return self.bn(self.conv(x)) * (2 if self.bn.weight.requires_grad else 1)
+
+
+class AsksForFrozen(Network):
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        y = self.last(self.bn(self.conv(x)))
+        return y * 2 if any(part.requires_grad for part in self.last.parameters()) else y
+
+
+@pytest.mark.parametrize(
+    'network',
+    [AsksForBias, SubtractsBias, AsksForNorm, AsksForGradients, AsksForFrozen, AsksForFeatures, CountsParameters],
+)
 @pytest.mark.parametrize('around', [lambda part: part, nn.Sequential])
 def test_what_folding_itself_changes(network, around):
     model = with_statistics(around(network()))
