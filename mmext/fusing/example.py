@@ -3,11 +3,12 @@
 import contextlib
 import copy
 import gc
+import operator
 import weakref
 
 import torch
 
-from .flow import Reads, owners_of, tensors_in
+from .flow import Reads, owners_of, state_of, tensors_in
 from .folding import is_conv, is_norm, layers_of
 
 __all__ = ['compare', 'record', 'run']
@@ -44,7 +45,8 @@ def run(model, example):
         except Exception as error:
             raise ValueError(
                 f'{type(model).__name__} cannot be run on the example ({type(error).__name__}: {error}); give what the '
-                'model takes: its only argument, a tuple of arguments, or a dict of keyword arguments'
+                'model takes: its only argument, a tuple of arguments, or a dict of keyword arguments. Detectors of '
+                'two stages need data samples as well: model.data_preprocessor(batch, False)'
             ) from error
 
 
@@ -60,7 +62,7 @@ def record(model, example, flow):
         What the model returns.
     """
     layers = layers_of(model)
-    recorder = _Recorder(flow, owners_of(layers))
+    recorder = _Recorder(flow, layers)
     with contextlib.ExitStack() as stack:
         for layer in layers:
             handles = (
@@ -78,14 +80,17 @@ def record(model, example, flow):
 class _Recorder(Reads):
     """Follows the outputs of convolutions through a run."""
 
-    def __init__(self, flow, owners):
-        super().__init__(flow, owners)
+    def __init__(self, flow, layers):
+        super().__init__(flow, owners_of(layers))
+        self.states = {layer: state_of(layer) for layer in layers}
         self.outputs = {}  # id of an output -> weak reference to it, its convolution
         self.taken = []  # the input of each active module if a norm has it from a convolution
 
     def enter(self, module, args, kwargs):
         """Before a convolution or norm."""
         taken = None
+        if not all(map(operator.is_, state_of(module), self.states[module])):
+            self.flow.spoil(module)
         if is_norm(module):
             values = [*args, *kwargs.values()]
             conv = self.source(values[0]) if len(values) == 1 else None
@@ -142,8 +147,9 @@ def compare(expected, found):
     expected, found = tensors_in(expected), tensors_in(found)
     if not any(map(_is_compared, expected)):
         raise ValueError(
-            'the model returns no floating-point tensor for the example, so that nothing can be compared; give an '
-            'example for which it does (of a model of the toolboxes, with mode="tensor")'
+            'the model returns no floating-point tensor with values for the example (no detections?), so that '
+            'nothing can be compared; give an example for which it does (of a model of the toolboxes, with '
+            "mode='tensor')"
         )
     if len(expected) != len(found):
         raise RuntimeError(f'the model returns {len(expected)} tensors, with norms folded {len(found)}; {_REPORT}')

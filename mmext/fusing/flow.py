@@ -7,13 +7,15 @@ from torch.overrides import TorchFunctionMode
 
 from .folding import is_conv, is_norm
 
-__all__ = ['Flow', 'Reads', 'owners_of', 'read_graph', 'tensors_in']
+__all__ = ['Flow', 'Reads', 'owners_of', 'read_graph', 'state_of', 'tensors_in']
 
 # What may be asked of a convolution's output or weight besides: the answer is the same after folding.
 HARMLESS = {
     *('device', 'dim', 'dtype', 'element_size', 'is_complex', 'is_cpu', 'is_cuda', 'is_floating_point', 'is_meta'),
     *('is_sparse', 'itemsize', 'layout', 'ndim', 'ndimension', 'nelement', 'numel', 'requires_grad', 'shape', 'size'),
 }
+
+STATE = 'weight', 'bias', 'running_mean', 'running_var'
 
 
 class Flow:
@@ -144,6 +146,12 @@ def owners_of(modules):
         for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
             owners[id(tensor)].append(module)
     return owners
+
+
+def state_of(layer):
+    """Return what a convolution or norm computes with, which a forward may exchange for a call."""
+    stored = {**layer._parameters, **layer._buffers}
+    return [layer.training, getattr(layer, 'eps', None), *(stored.get(name) for name in STATE)]
 
 
 def tensors_in(value, objects=True):

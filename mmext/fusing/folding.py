@@ -6,9 +6,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize, prune
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from .products import FoldedNorm
+from .products import BatchedFoldedNorm, FoldedNorm
 
-__all__ = ['fold', 'is_conv', 'is_norm', 'is_whole', 'layers_of', 'why_not']
+__all__ = ['HOOKS', 'fold', 'is_conv', 'is_norm', 'is_whole', 'layers_of', 'why_not']
 
 # Only a forward that is known is known to be a convolution with ``weight`` plus ``bias`` and nothing else. Weight
 # standardisation, quantisation-aware training and the like are subclasses of nn.Conv2d as well.
@@ -27,6 +27,8 @@ NORM_FORWARDS = {
     'torch.nn.modules.batchnorm._BatchNorm.forward',
     'torch.nn.modules.batchnorm.SyncBatchNorm.forward',
 }
+# By the dimensions of what they take: they refuse the output of a convolution without a batch.
+CHECKED = {4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 HOOKS = '_forward_pre_hooks', '_forward_hooks', '_backward_pre_hooks', '_backward_hooks'
 
 
@@ -79,6 +81,9 @@ def why_not(conv, norm):
             return reason
     if norm.training:
         return f'the {type(norm).__name__} stays in training mode after model.eval(), with the statistics of each batch'
+    for number, kind in enumerate((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), 1):
+        if type(norm)._check_input_dim is kind._check_input_dim and len(conv.kernel_size) != number:
+            return f'{type(norm).__name__} does not take the output of a {type(conv).__name__} with a batch dimension'
     if conv.out_channels != norm.num_features:
         return f'the norm has num_features={norm.num_features}, the convolution out_channels={conv.out_channels}'
     tensors = [*conv.parameters(recurse=False), *norm.parameters(recurse=False), norm.running_mean, norm.running_var]
@@ -154,6 +159,10 @@ def fold(conv, norm):
     conv.weight = nn.Parameter(weight.detach(), requires_grad=False)
     conv.bias = nn.Parameter(bias.detach(), requires_grad=False)
     # the object itself, as it may be reached in other ways than by its name: from a list, under a second name
+    dims = conv.weight.dim()
+    checked = type(norm)._check_input_dim is getattr(CHECKED.get(dims), '_check_input_dim', None)
     norm.__dict__ = FoldedNorm().eval().__dict__
-    norm.__class__ = FoldedNorm
+    norm.__class__ = FoldedNorm if checked else BatchedFoldedNorm
+    if not checked:
+        norm.dims = dims
     return None

@@ -10,29 +10,46 @@ import warnings
 from collections import Counter
 
 import torch
+from mmcv.cnn import ConvModule
 from mmengine.model import is_model_wrapper
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from .example import compare, record, run
 from .flow import Flow
-from .folding import fold, is_conv, is_norm, is_whole, layers_of, why_not
-from .products import FusedConvModule
+from .folding import HOOKS, fold, is_conv, is_norm, is_whole, layers_of, why_not
+from .products import FoldedNorm, FusedConvModule
 from .tracing import study
 
 __all__ = ['fuse']
 
 SHOWN_AT_MOST = 8  # names in a message
+REASONS, LENGTH = 3, 200  # in a message, and letters of one
 
 
 def fuse(model, example=None):
-    """Return a copy of a model for inference whose convolutions do the work of the norms behind them.
+    """Fold batch normalisation layers into the convolutions before them; return a copy in evaluation mode.
 
-    A batch normalisation is folded into a convolution where it is shown that the convolution's output goes to this norm
-    and to nothing else, and that this norm takes nothing else. It is shown by a symbolic trace (``torch.fx``) of the
-    model on all of its branches, or by a run on an example. Where another order runs (norms before convolutions, a sum
-    or an activation between the two, an output that is used twice, a weight that is read elsewhere), convolution and
-    norm stay as they are. The results are the same but for rounding.
+    ``fuse(model)`` is enough for what ``torch.fx`` can trace: networks of torchvision, most backbones of the toolboxes.
+    For others, such as most whole models of the toolboxes, give an ``example`` to run the model on:
+
+    - classifiers, segmentors, recognizers and backbones: images, ``fuse(model, example=images)``;
+    - detectors: ``fuse(model, example=model.data_preprocessor(batch, False))`` with a batch of the data loader, which
+      has the data samples that detectors of two stages need.
+
+    A norm is folded where it is shown that the convolution's output goes to this norm and to nothing else, and that
+    this norm takes nothing else. It is shown by a symbolic trace (``torch.fx``) of the model on all of its branches, or
+    by a run on the example. Where another order runs (norms before convolutions, a sum or an activation between the
+    two, an output that is used twice, a weight that is read elsewhere), convolution and norm stay as they are. The
+    results are the same but for rounding. Norms behind linear layers and transposed convolutions are not folded.
+
+    A trace has no true answer where a ``forward`` asks for the type of its input (``type(x)``, ``isinstance``), for
+    identity (``x.dtype is torch.float32``), for what is in a set or dict, for random numbers, or for how it is run
+    (``torch.is_inference_mode_enabled()``): this needs an example. Not recognised are such questions in C extensions or
+    under other names (``kind = type``). A ``forward`` that depends on what folding changes, such as the bias of a
+    convolution, is recognised by a trace of the copy. A norm that would also take the output of a convolution without
+    batch dimension, and norm it along another axis (``nn.BatchNorm1d``, ``nn.SyncBatchNorm``), leaves a check of the
+    number of dimensions, an AssertionError.
 
     The copy is in evaluation mode and frozen: no parameter requires a gradient. ``copy``, ``pickle``, ``to`` and
     ``state_dict`` work as with any module; its state dict has no entries of folded norms and a bias for each of their
@@ -47,9 +64,9 @@ def fuse(model, example=None):
     Args:
         model (nn.Module): Any model, whose norms have the statistics to use. It is not changed.
         example (Any, optional): What to run the model on, once: its only argument, a tuple of its arguments, or a dict
-            of its keyword arguments. Needed where a model cannot be traced, such as detectors with their heads; it
-            shows what runs on it, so it is not for a model whose order depends on its input in a way that cannot be
-            traced. Where it is given, outputs are compared with those of ``model``. Default: None.
+            of its keyword arguments. It shows what runs on it, so it is not for a model whose order depends on its
+            input in a way that cannot be traced. Where it is given, outputs are compared with those of ``model``.
+            Default: None.
 
     Returns:
         nn.Module: The copy.
@@ -60,7 +77,8 @@ def fuse(model, example=None):
         ValueError: If the model has no convolution that a batch normalisation follows; if it cannot be told in which
             order some of them run, which needs an example; or if the model cannot be run on the example. The message
             names them.
-        RuntimeError: If outputs differ from those of ``model`` on the example by more than rounding.
+        RuntimeError: If a trace of the copy shows other operations than one of ``model``, or if outputs differ from
+            those of ``model`` on the example by more than rounding.
 
     Warns:
         UserWarning: Names convolutions and norms that follow one another but are left as they are: pruned or
@@ -77,7 +95,7 @@ def fuse(model, example=None):
     """
     _check(model)
     fused = _copied(model)
-    shown, uncertain, guarded = _traced(model, fused)
+    shown, uncertain, guarded, graphs = _traced(model, fused)
     seen, expected = (Flow(), None) if example is None else _recorded(model, fused, example)
     shown.update(seen)
     pairs, others = _pairs(fused, shown, seen, uncertain)
@@ -95,11 +113,10 @@ def fuse(model, example=None):
         else:
             unknown.append((conv, norm, uncertain.get(conv) or uncertain[norm]))
     if unknown:
-        raise ValueError(
-            'it cannot be told by a trace whether these norms take the output of the convolution that is declared '
-            f'before them, and nothing else: {_listed(unknown, names)}; give an example to run the model on: '
-            'mmext.fuse(model, example=...)'
-        )
+        raise ValueError(_unknown(type(model).__name__, unknown, names))
+    fused.requires_grad_(False)
+    if folded:
+        _check_order(graphs, _traced(fused, fused)[-1])
     fused, replaced = _replace_wholes(fused)
     kind, reasons = type(model).__name__, f': {_listed(left, names)}' if left else ''
     if not folded and not replaced and (left or not _declared(fused)):
@@ -114,8 +131,9 @@ def fuse(model, example=None):
             f'mmext.fuse folds nothing: no batch normalisation of {kind} takes the output of a convolution alone',
             stacklevel=2,
         )
+    guarded += [module for module in fused.modules() if type(module) is ConvModule]
     for module in guarded:
-        if module.conv in folded:
+        if module.conv in folded and module.with_norm and isinstance(module.norm, FoldedNorm):
             module.__class__ = FusedConvModule
     fused.requires_grad_(False)
     if example is not None:
@@ -132,7 +150,7 @@ def _check(model):
     if isinstance(model, torch.jit.ScriptModule):
         raise TypeError(f'model is a {kind}; fuse the model before it is scripted or traced')
     if hasattr(model, '_orig_mod'):
-        raise TypeError(f'model is a {kind}, made by torch.compile; fuse the model before it is compiled')
+        raise TypeError(f'model is of type {kind}, made by torch.compile; fuse the model before it is compiled')
 
 
 def _copied(model):
@@ -153,14 +171,42 @@ def _copied(model):
 
 
 def _traced(model, fused):
-    """Return what a trace shows in terms of ``fused``: the flow, what is uncertain, what holds only with a guard."""
+    """Return what a trace shows in terms of ``fused``: the flow, what is uncertain or needs a guard, and graphs."""
     copied = _copied(model)
+    for module in copied.modules():  # the older ones search for a tensor in what a module returns, in a trace for ever
+        for hooks in filter(lambda name: 'backward' in name, HOOKS):
+            getattr(module, hooks).clear()
+        module._is_full_backward_hook = None
     twins = dict(zip(copied.modules(), fused.modules()))  # before tracing, which may register modules
-    flow, uncertain, guarded = Flow(), {}, []
+    flow, uncertain, guarded, graphs = Flow(), {}, [], []
     if not is_whole(copied):
-        study(copied, flow, uncertain, guarded)
+        study(copied, flow, uncertain, guarded, graphs)
     uncertain = {twins[module]: reason for module, reason in uncertain.items() if module in twins}
-    return flow.renamed(twins), uncertain, [twins[module] for module in guarded]
+    return flow.renamed(twins), uncertain, [twins[module] for module in guarded], graphs
+
+
+def _check_order(before, after):
+    """Check that a trace of a network and of that with norms folded show the same order."""
+    if before == after:
+        return
+    pairs = itertools.zip_longest(before, after)
+    kind = next((one or other)[0] for one, other in pairs if one != other)
+    raise RuntimeError(
+        f'with norms folded, {kind} runs other operations: its forward depends on what folding changes, such as the '
+        'bias of a convolution or the type of a norm; leave this model as it is'
+    )
+
+
+def _unknown(kind, pairs, names):
+    reasons = list(dict.fromkeys(' '.join(reason.split())[:LENGTH] for *_, reason in pairs))
+    more = f'; and {len(reasons) - REASONS} more reasons' if len(reasons) > REASONS else ''
+    titles = [f'{names[conv]} -> {names[norm]}' for conv, norm, _ in pairs]
+    return (
+        f'give an example to run {kind} on: mmext.fuse(model, example=...), such as images, or of a detector '
+        'model.data_preprocessor(batch, False). Without it, it cannot be told whether a norm takes the output of the '
+        f'convolution before it, and nothing else ({"; ".join(reasons[:REASONS])}{more}). '
+        f'Concerned: {_some(titles)}'
+    )
 
 
 def _recorded(model, fused, example):
@@ -225,6 +271,9 @@ def _form(module):
 
 
 def _listed(pairs, names):
-    titles = [f'{names[conv]} -> {names[norm]} ({reason})' for conv, norm, reason in pairs]
+    return _some([f'{names[conv]} -> {names[norm]} ({reason})' for conv, norm, reason in pairs])
+
+
+def _some(titles):
     more = len(titles) - SHOWN_AT_MOST
     return ', '.join(titles[:SHOWN_AT_MOST]) + (f' and {more} more' if more > 0 else '')

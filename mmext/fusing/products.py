@@ -1,9 +1,10 @@
 """What stands in the place of a norm that is folded, and of mmcv's ``ConvModule`` around it."""
 
+import torch
 from mmcv.cnn import ConvModule
 from torch import nn
 
-__all__ = ['FoldedNorm', 'FusedConvModule']
+__all__ = ['BatchedFoldedNorm', 'FoldedNorm', 'FusedConvModule']
 
 
 class FoldedNorm(nn.Identity):
@@ -18,6 +19,26 @@ class FoldedNorm(nn.Identity):
                 'loaded by now; load it into the model itself and call mmext.fuse again'
             )
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class BatchedFoldedNorm(FoldedNorm):
+    """What is left of a norm that takes other inputs than [N, C, ...] too, which a convolution does not norm so.
+
+    ``nn.Conv1d`` takes a signal [C, L] without a batch, whose output ``nn.BatchNorm1d`` takes for [N, C].
+
+    Attributes:
+        dims (int): The dimensions that the output of the convolution has with a batch.
+    """
+
+    def forward(self, x):
+        """Return what the convolution returns; without a batch dimension, it is an AssertionError."""
+        # an operation of the graph in torch.fx, where an if would not be traced
+        torch._assert(
+            x.dim() == self.dims,
+            'a norm folded into a convolution takes input with a batch dimension only: [N, C, ...]; call the model '
+            'from before mmext.fuse',
+        )
+        return x
 
 
 class FusedConvModule(ConvModule):

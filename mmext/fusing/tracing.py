@@ -3,8 +3,8 @@
 import contextlib
 import dis
 import gc
-import inspect
 import itertools
+import operator
 import weakref
 
 import torch
@@ -13,19 +13,20 @@ from torch import fx, nn
 
 from mmext.ops import inception_conv2d, involution
 
-from .flow import Reads, owners_of, read_graph
+from .calls import MAX_WAYS, ways_to_call
+from .flow import Reads, owners_of, read_graph, state_of
 from .folding import is_conv, is_norm, is_whole, layers_of
-from .products import FusedConvModule
+from .products import FoldedNorm, FusedConvModule
+from .questions import Asked, same_random_numbers
 from .values import Value
 
 __all__ = ['study']
 
-MAX_WAYS = 64  # to call a network, and through one module
 MAX_CALLS = 20000  # of modules, in one trace
 MAX_BRANCHES = 100  # on one way through a module, else it is taken for a loop without end
 
 
-def study(root, flow, uncertain, guarded):
+def study(root, flow, uncertain, guarded, graphs):
     """Trace a network on all of its branches and note where outputs go.
 
     Args:
@@ -33,11 +34,13 @@ def study(root, flow, uncertain, guarded):
         flow (Flow): Gets what is seen.
         uncertain (dict[nn.Module, str]): Gets the modules of which not everything is seen, and why.
         guarded (list[nn.Module]): Gets the modules for which that holds only as :class:`FusedConvModule`.
+        graphs (list): Gets what runs on each way, in a form that can be compared.
     """
     if type(root) is ConvModule:
         guarded.append(root)
         root.__class__ = FusedConvModule
-    for module, reason in _all_ways(root, flow).items():
+    for module, problem in _all_ways(root, flow, graphs).items():
+        reason = f'torch.fx cannot trace {type(module).__name__}: {problem}'
         if isinstance(module, fx.GraphModule):  # its graph is there, although what the graph calls cannot be traced
             read_graph(module.graph, module, layers_of(module), flow)
             called = {module.get_submodule(node.target) for node in module.graph.nodes if node.op == 'call_module'}
@@ -49,7 +52,7 @@ def study(root, flow, uncertain, guarded):
             continue
         for part in called:
             if part is not module and _has_pairs(part):
-                study(part, flow, uncertain, guarded)
+                study(part, flow, uncertain, guarded, graphs)
 
 
 def _parts(module):
@@ -62,16 +65,18 @@ def _parts(module):
 
 def _has_pairs(module):
     layers = layers_of(module)
-    return any(map(is_conv, layers)) and any(map(is_norm, layers))
+    folded = any(isinstance(part, FoldedNorm) for part in module.modules())
+    return any(map(is_conv, layers)) and (folded or any(map(is_norm, layers)))
 
 
-def _all_ways(root, flow):
+def _all_ways(root, flow, graphs):
     """Trace a network in every way to call it; return the modules that could not be traced, and why."""
     opaque, errors, outputs = {}, [], []
-    ways = list(itertools.product(_ways_to_call(root), (False, True)))
+    ways = list(itertools.product(ways_to_call(root), (False, True)))
+    before = [_numbers(module) for module in root.modules()]
     for call, enabled in ways:
         with torch.set_grad_enabled(enabled):
-            errors.append(_one_way(call, flow, opaque, outputs))
+            errors.append(_one_way(call, flow, opaque, outputs, graphs))
         if root in opaque:
             return opaque
     if any(value() is not None for value, _ in outputs):
@@ -79,65 +84,57 @@ def _all_ways(root, flow):
     for value, conv in outputs:
         if value() is not None:  # something keeps it: an attribute, a list, a hook
             flow.spoil(conv)
+    if before != [_numbers(module) for module in root.modules()]:
+        return {root: 'its forward changes what it stores, which may decide what runs'}
     if None in errors:
         return opaque
     return {root: errors[0] if errors else f'{type(root).__name__}.forward takes any number of arguments, or very many'}
 
 
-class _Call(nn.Module):
-    """A call of a network with some arguments that are to be traced, by position or name, and fixed ones."""
-
-    def __init__(self, module, positions, names, fixed):
-        super().__init__()
-        self.module = module
-        self.positions = positions
-        self.names = names
-        self.fixed = fixed
-
-    def forward(self, inputs):
-        args = [inputs[position] for position in range(self.positions)]
-        return self.module(*args, **{name: inputs[name] for name in self.names}, **self.fixed)
+def _numbers(module):
+    """Return what a module stores that may decide what runs."""
+    stored = {name: value for name, value in vars(module).items() if name not in OF_EVERY_MODULE}
+    return _plain(stored)
 
 
-def _ways_to_call(module):
-    """Yield the calls of a module: both values of a bool, an argument with a default left out and given."""
-    positions, optional = 0, []
-    for parameter in inspect.signature(module.forward).parameters.values():
-        if parameter.kind == parameter.VAR_POSITIONAL:
-            return
-        if parameter.kind == parameter.VAR_KEYWORD:
-            continue
-        if parameter.default is not parameter.empty:
-            values = (False, True) if isinstance(parameter.default, bool) else (parameter.default, _GIVEN)
-            optional.append([(parameter.name, value) for value in values])
-        elif parameter.kind == parameter.KEYWORD_ONLY:
-            optional.append([(parameter.name, _GIVEN)])
-        else:
-            positions += 1
-    if 2 ** len(optional) > MAX_WAYS:
-        return
-    for choice in itertools.product(*optional):
-        names = [name for name, value in choice if value is _GIVEN]
-        yield _Call(module, positions, names, {name: value for name, value in choice if value is not _GIVEN})
+OF_EVERY_MODULE = set(vars(nn.Module()))
 
 
-_GIVEN = object()
+def _plain(value):
+    if type(value) in (list, tuple):  # without the images that a hook keeps in it
+        return [_plain(part) for part in value if type(part) in PLAIN]
+    if type(value) is dict:
+        return {key: _plain(part) for key, part in value.items() if type(key) in PLAIN and type(part) in PLAIN}
+    return value if type(value) in PLAIN else None
 
 
-def _one_way(call, flow, opaque, outputs):
+PLAIN = {bool, int, float, str, type(None), list, tuple, dict}
+
+
+def _one_way(call, flow, opaque, outputs, graphs):
     """Trace one call of a network and read the graph; return the error in which it always ends, or None."""
     layers = layers_of(call)
-    tracer = _Tracer(opaque, set(layers), outputs)
+    tracer = _Tracer(opaque, layers, outputs, flow)
+    random = []
     try:
-        with Reads(flow, owners_of(layers)):
+        with same_random_numbers(random.append), Reads(flow, owners_of(layers)), Asked(tracer.problems.append):
             graph = tracer.trace(call)
     except Exception as error:
         problem = f'{type(error).__name__}: {error}'
         if not _is_raised(error):  # what the network returns is nothing that can be in a graph
             opaque[call.module] = problem
         return problem
+    if random:
+        opaque[call.module] = random[0]
+        return random[0]
     read_graph(graph, call, layers, flow)
+    graphs.append((type(call.module).__name__, [_described(node) for node in graph.nodes]))
     return None
+
+
+def _described(node):
+    target = getattr(node.target, '__qualname__', None) or str(node.target)
+    return node.op, target, repr(node.args), repr(node.kwargs)
 
 
 def _is_raised(error):
@@ -192,15 +189,17 @@ class _Tracer(fx.Tracer):
 
     Args:
         opaque (dict[nn.Module, str]): Gets the modules that cannot be traced, and why.
-        layers (set[nn.Module]): The convolutions and norms.
+        layers (list[nn.Module]): The convolutions and norms.
         outputs (list): Gets a weak reference to each output of a convolution, and the convolution.
+        flow (Flow): Gets the layers that run with other weights than their own.
     """
 
-    def __init__(self, opaque, layers, outputs):
+    def __init__(self, opaque, layers, outputs, flow):
         super().__init__(autowrap_functions=(inception_conv2d, involution))
         self.proxy_buffer_attributes = True
         self.opaque = opaque
-        self.layers = layers
+        self.layers = {layer: state_of(layer) for layer in layers}
+        self.flow = flow
         self.ways = [_Ways()]  # of the calls that are running, innermost last
         self.calls = 0
         self.problems = []
@@ -226,7 +225,7 @@ class _Tracer(fx.Tracer):
         self.give_up('the keys of a value decide what runs')
 
     def is_leaf_module(self, module, name):
-        if module in self.layers or is_whole(module):
+        if module in self.layers or is_whole(module) or isinstance(module, FoldedNorm):
             return True
         return super().is_leaf_module(module, name) and 'forward' not in vars(module)
 
@@ -235,6 +234,8 @@ class _Tracer(fx.Tracer):
         if self.is_leaf_module(module, name):
             if module not in self.layers and not is_whole(module) and _has_pairs(module):
                 self.opaque[module] = f'{type(module).__name__} is a module of PyTorch'
+            if module in self.layers and not all(map(operator.is_, state_of(module), self.layers[module])):
+                self.flow.spoil(module)
             value = self.create_proxy('call_module', name, args, kwargs)
             if module in self.layers and is_conv(module):
                 self.outputs.append((weakref.ref(value), module))

@@ -8,6 +8,40 @@ from torch import fx
 __all__ = ['Value']
 
 
+# What a tensor may have or not, and what is of this object only.
+STORED = {
+    *('_backward_hooks', '_base', '_grad', '_grad_fn', '_version', 'grad', 'grad_fn', 'is_leaf', 'name', 'names'),
+    *('output_nr', 'retains_grad'),
+}
+
+
+def _is_inside(frame):
+    """Say whether a frame is of the inside of ``torch``, other than what answers questions for a forward."""
+    module = frame.f_globals.get('__name__') or ''
+    # torch.is_tensor is in torch itself
+    return module.startswith(('torch.', 'mmext.fusing.')) and not module.startswith('torch.jit')
+
+
+class _Text(str):
+    """A value as a string: may stand in a message, and decides nothing."""
+
+    __slots__ = ('tracer',)
+
+    @classmethod
+    def of(cls, text, tracer):
+        """Return it for the text of a value."""
+        made = cls(text)
+        made.tracer = tracer
+        return made
+
+    def _ask(self, *args, **kwargs):
+        self.tracer.give_up('the text of a value decides what runs')
+
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __hash__ = __contains__ = __getitem__ = __len__ = _ask
+    startswith = endswith = find = index = count = split = rsplit = partition = rpartition = replace = _ask
+    removeprefix = removesuffix = strip = lstrip = rstrip = lower = upper = _ask
+
+
 class Value(fx.Proxy):
     """A proxy that is never taken for what it is not.
 
@@ -18,15 +52,35 @@ class Value(fx.Proxy):
     @property
     def __class__(self):
         """The type, for the inside of ``torch``; others ask for it to choose a branch."""
-        module = inspect.currentframe().f_back.f_globals.get('__name__', '')
-        # torch.is_tensor is in torch itself
-        if not module.startswith(('torch.', 'mmext.fusing.')) or module.startswith('torch.jit'):
-            self.tracer.give_up('the type of a value decides what runs')
+        self._only_inside('the type of a value decides what runs')
         return type(self)
+
+    def _only_inside(self, reason):
+        """End the trace, unless it is the inside of ``torch`` that asks."""
+        if not _is_inside(inspect.currentframe().f_back.f_back):
+            self.tracer.give_up(reason)
+
+    def __hash__(self):
+        self._only_inside('a value is looked up in a set or dict')
+        return object.__hash__(self)
+
+    def __repr__(self):
+        text = super().__repr__()
+        return text if _is_inside(inspect.currentframe().f_back) else _Text.of(text, self.tracer)
+
+    def __str__(self):
+        text = super().__str__()
+        return text if _is_inside(inspect.currentframe().f_back) else _Text.of(text, self.tracer)
+
+    def __format__(self, spec):
+        text = super().__repr__()
+        return text if _is_inside(inspect.currentframe().f_back) else _Text.of(text, self.tracer)
 
     def __getattr__(self, name):
         if not hasattr(torch.Tensor, name):
             self.tracer.give_up(f'a value is asked for its {name}, which no tensor has')
+        if name in STORED:
+            self.tracer.give_up(f'a value is asked for its {name}')
         return _Attribute(self, name)
 
     def __len__(self):

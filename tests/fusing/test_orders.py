@@ -74,13 +74,15 @@ def test_run_on_an_example(network):
 def test_refused_by_name_where_only_an_example_shows_it(network):
     model = with_statistics(network())
     with pytest.raises(
-        ValueError, match=r' (part.conv -> part.bn|conv -> bn|features.0 -> features.1) \(.*give an example'
+        ValueError,
+        match=r'^give an example to run .*mmext\.fuse\(model, example=\.\.\.\).* \(torch.fx cannot trace .*\)\. '
+        r'Concerned: (part.conv -> part.bn|conv -> bn|features.0 -> features.1)(,|$)',
     ):
         fused(model)
 
 
 def test_what_a_trace_shows_is_not_asked_for():
-    with pytest.raises(ValueError, match=r'nothing else: part\.conv -> part\.bn ') as error:
+    with pytest.raises(ValueError, match=r'Concerned: part\.conv -> part\.bn$') as error:
         fused(with_statistics(PartByLength()))
     assert 'stem.conv' not in str(error.value)
 
@@ -89,7 +91,7 @@ def test_a_recording_alone_sees_what_a_trace_sees(monkeypatch):
     """Without the trace's help."""
     from mmext.fusing import network as module
 
-    def nothing(root, flow, uncertain, guarded):
+    def nothing(root, flow, uncertain, guarded, graphs):
         uncertain.update((part, 'not traced') for part in root.modules())
 
     monkeypatch.setattr(module, 'study', nothing)
