@@ -6,6 +6,7 @@ import difflib
 from torch import fx, nn
 
 from .checking import check, check_tracing
+from .hooks import check_hooks, refuse_non_full_hooks
 from .probing import record_shapes
 from .rewriting import Rewriter
 from .rules import Rules
@@ -59,14 +60,17 @@ def inflate(model, rules=None, image_size=224):
         fx.GraphModule: The network for clips. Names in its state dict are those of the 2D network (parts that
         ``forward`` does not use are left out), and so are modes, ``requires_grad``, dtype and device. What the
         network's own Python code did is fixed: the functional forms of dropout keep the mode that ``model`` is in, a
-        ``train`` of its own (frozen stages) is gone.
+        ``train`` of its own (frozen stages) is gone. Only layers are called, and only they may be indexed: containers
+        just hold them. So register hooks on layers, such as ``network.get_submodule('layer4.1.relu')``. Hooks of
+        containers and of replaced layers are lost with a ``UserWarning`` that names them, those of parameters as
+        ``copy.deepcopy`` loses them.
 
     Raises:
         TypeError: If ``model`` is no module, or ``rules`` is not as above.
         ValueError: If the network cannot be copied or traced, or does not run at ``image_size``; if something in it
             cannot be inflated: all such places are listed, each with the rule to add; if tracing changes what it
-            computes, as with hooks on layers that are replaced; if a rule has an option that is unknown or out of
-            range, or names nothing that sees time.
+            computes, or a hook does on a layer that is replaced; if a module has a hook of ``register_backward_hook``;
+            if a rule has an option that is unknown or out of range, or names nothing that sees time (types may).
 
     Examples:
         >>> model = torchvision.models.resnet18()
@@ -78,6 +82,7 @@ def inflate(model, rules=None, image_size=224):
     if not isinstance(model, nn.Module):
         raise TypeError(f'model={model!r} is a {type(model).__name__}; mmext.inflate takes an nn.Module')
     rules = Rules(rules)
+    refuse_non_full_hooks(model)
     names = dict(model.named_modules())
     for name, module in names.items():
         rules.of_module(name, module)  # mistakes in rules are no mistakes of tracing
@@ -93,6 +98,7 @@ def inflate(model, rules=None, image_size=224):
     rewriter = Rewriter(network, rules)
     rewriter.run()
     if not rewriter.problems:
+        check_hooks(network, rewriter, image_size, model)
         check_tracing(network, rewriter, image_size, model)
         check(network, rewriter, image_size, model)
     kind = type(model).__name__
