@@ -30,10 +30,11 @@ def inflate(model, rules=None, image_size=224):
     Without rules, every kernel is one frame wide and pooling is within frames only. Adaptive pooling, means and maxima
     over height and width (at once, or one after the other), average pooling whose only window is the whole map, and
     maximum pooling whose window is computed from the shape of the map are over time as well; from there on tensors have
-    no time axis, and layers stay as they are. Other functions over a whole picture, such as sums, are refused. Where nothing pools over time, results are those of every
-    frame: time is then axis 2 of maps, [N, C, T, H, W], and axis 1 of vectors, [N, T, classes]. Involutions, inception
-    convolutions, transposed convolutions and convolutions with another padding than zeros run on every frame. Group and
-    instance normalisation, and batch normalisation in training, take their statistics over all frames of a clip.
+    no time axis, and layers stay as they are. Other functions over a whole picture, such as sums, are refused. Where
+    nothing pools over time, results are those of every frame: time is then axis 2 of maps, [N, C, T, H, W], and axis 1
+    of vectors, [N, T, classes]. Involutions, inception convolutions, transposed convolutions and convolutions with
+    another padding than zeros run on every frame. Group and instance normalisation, and batch normalisation in
+    training, take their statistics over all frames of a clip.
 
     Every call of a function is bound by the function's signature; what is not known for clips (a function, an argument)
     is an error that names it. Before the network is returned, every function is run on random values beside the 2D
