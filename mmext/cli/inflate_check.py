@@ -12,9 +12,10 @@ The exit status is 1 if the largest difference is above 1e-5 of the largest scor
 """
 
 import difflib
+import sys
 from pathlib import Path
 
-from .table import format_table
+from .table import format_table, printable
 
 HELP = 'compare an inflated network with its 2D original on a still clip'
 TOLERANCE = 1e-5
@@ -68,7 +69,15 @@ def run(args):
                 '--size'
             ) from error
     rules = published_rules(model, args.frames)
-    network = inflate(model, rules, image_size=args.size)
+    try:
+        network = inflate(model, rules, image_size=args.size)
+    except ValueError as error:
+        for line in str(error).splitlines():
+            print('  ' * line.startswith(' ') + printable(line), file=sys.stderr)
+        raise ValueError(
+            f'{args.model} cannot be inflated without rules of its own, which this command does not take; in Python, '
+            'mmext.inflate(model, rules) does'
+        ) from error
     clip = image[:, :, None].expand(-1, -1, args.frames, -1, -1)
     with torch.inference_mode():
         deep = network(clip)

@@ -110,7 +110,9 @@ def unflatten(rewriter, node):
     if layout.frame[dim] == 'N':
         raise Refused('splits the batch')
     new = rewriter.call('unflatten', rewriter.new(call.tensor), layout.axis(dim), rewriter.new(tuple(sizes)))
-    frame = (*layout.frame[:dim], *'?' * len(sizes), *layout.frame[dim + 1 :])
+    before, after = rewriter.shape(call.tensor), rewriter.shape(node)
+    parts = reshaped(layout.frame[dim : dim + 1], before[dim : dim + 1], after[dim : dim + len(sizes)])
+    frame = (*layout.frame[:dim], *parts, *layout.frame[dim + 1 :])
     rewriter.put(node, new, Layout(frame, layout.time + (len(sizes) - 1) * (dim < layout.time)))
 
 

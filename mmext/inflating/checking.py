@@ -8,7 +8,7 @@ from torch import fx
 from .layouts import Layout, layouts_in
 from .probing import devices, images, shapes
 
-__all__ = ['check', 'check_tracing']
+__all__ = ['check', 'check_tracing', 'equal', 'random_images']
 
 UNINITIALISED = ('empty_like',)
 DIFFERENT = 'does not do on clips what it does on pictures'
@@ -30,7 +30,7 @@ def check_tracing(network, rewriter, image_size, model):
     Raises:
         ValueError: If the results differ.
     """
-    example = _random_images(network, image_size, model)
+    example = random_images(network, image_size, model)
     if example.is_meta:
         return
     bare = copy.deepcopy(network)
@@ -42,11 +42,10 @@ def check_tracing(network, rewriter, image_size, model):
     def run(module):
         with torch.no_grad(), torch.random.fork_rng(devices(network)):
             torch.manual_seed(0)
-            return _flat(copy.deepcopy(module)(example.clone()))
+            return copy.deepcopy(module)(example.clone())
 
     expected, found = run(model), run(bare)
-    same = len(found) == len(expected) and all(_alike(*pair) and _equal(*pair) for pair in zip(found, expected))
-    if not same and all(_equal(*pair) for pair in zip(run(model), expected)):  # the same each time, but not this
+    if not equal(found, expected) and equal(run(model), expected):  # the same each time, but not this
         raise ValueError(
             f'{type(model).__name__} gives something else when it is traced by torch.fx, which sees neither hooks nor '
             'tensors changed by y = x; y += 1; remove the hooks and write y = x + 1, or put what does this into a '
@@ -54,7 +53,8 @@ def check_tracing(network, rewriter, image_size, model):
         )
 
 
-def _random_images(network, image_size, model):
+def random_images(network, image_size, model):
+    """Return two random images, the same ones each time; on the meta device they have no values."""
     zeros = images(model, image_size, network.graph)
     return zeros if zeros.is_meta else torch.rand(zeros.shape, generator=torch.Generator().manual_seed(0)).to(zeros)
 
@@ -72,7 +72,7 @@ def check(network, rewriter, image_size, model):
         image_size (int or tuple): As of :func:`mmext.inflate`.
         model (nn.Module): What was traced.
     """
-    example = _random_images(network, image_size, model)
+    example = random_images(network, image_size, model)
     if not example.is_meta:
         with torch.no_grad(), torch.random.fork_rng(devices(network)):
             _Checker(network, rewriter, example).run()
@@ -255,6 +255,20 @@ def _largest(tensor):
         return 0
     finite = tensor[tensor.isfinite()].abs()
     return float(finite.max()) if finite.numel() else 0
+
+
+def equal(found, expected):
+    """Say whether two results of a module are of the same types and shapes, and equal but for rounding.
+
+    Args:
+        found (object): Tensors, in nested sequences and dicts.
+        expected (object): The same.
+
+    Returns:
+        bool: Whether they are.
+    """
+    found, expected = _flat(found), _flat(expected)
+    return len(found) == len(expected) and all(_alike(*pair) and _equal(*pair) for pair in zip(found, expected))
 
 
 def _equal(found, expected, scale=0):

@@ -2,6 +2,7 @@
 
 import builtins
 import operator
+import re
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +22,7 @@ ELEMENTWISE = """
     sub subtract tanh tanhshrink threshold true_divide truediv where zeros_like
 """
 PER_FRAME = """
-    affine_grid channel_shuffle conv2d conv_transpose2d grid_sample interpolate lp_pool2d max_pool2d
-    max_pool2d_with_indices pad
-    pixel_shuffle pixel_unshuffle unfold
+    affine_grid channel_shuffle conv2d conv_transpose2d grid_sample pad pixel_shuffle pixel_unshuffle unfold
 """
 ALONG = """
     chunk cumsum flip glu log_softmax normalize roll softmax softmin split
@@ -39,6 +38,10 @@ HANDLERS = {
     'adaptive_max_pool2d': pictures.adaptive_pool,
     'adaptive_max_pool2d_with_indices': pictures.adaptive_indices,
     'avg_pool2d': pictures.average_pool,
+    'interpolate': pictures.resize,
+    'lp_pool2d': pictures.lp_pool,
+    'max_pool2d': pictures.max_pool,
+    'max_pool2d_with_indices': pictures.max_pool,
     'batch_norm': pictures.channels,
     'group_norm': pictures.channels,
     'instance_norm': pictures.channels,
@@ -97,6 +100,7 @@ def _names():
 
 
 NAMES = _names()
+PRIVATE = re.compile(r'^torch\._C\._(\w+)\.\1_')  # such as torch._C._fft.fft_fft2, which is torch.fft.fft2
 
 
 def function_name(node):
@@ -127,4 +131,5 @@ def shown(node):
     if node.op == 'call_method':
         return f'torch.Tensor.{node.target}'
     module = getattr(node.target, '__module__', None) or 'torch'
-    return f'{module}.{getattr(node.target, "__name__", node.target)}'.replace('torch._C._nn.', 'torch.nn.functional.')
+    name = f'{module}.{getattr(node.target, "__name__", node.target)}'.replace('torch._C._nn.', 'torch.nn.functional.')
+    return PRIVATE.sub(r'torch.\1.', name)

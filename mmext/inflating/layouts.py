@@ -93,8 +93,14 @@ def reshaped(frame, before, after):
                 sizes.append(after[len(names) + len(sizes)])
                 product *= sizes[-1]
         joined = ''.join(frame[start:old])
-        single = len(sizes) == 1 or [size != 1 for size in sizes].count(True) == 1
-        names += [joined if single and (size != 1 or len(sizes) == 1) and joined else '?' for size in sizes]
+        many = [size != 1 for size in sizes].count(True)
+        if len(sizes) == 1:
+            parts = [joined]
+        else:
+            # of a picture's pixels, two parts are all of it together, be they its height and width or others
+            parts = [joined] if many == 1 else ['H', 'W'] if (many, joined) == (2, 'HW') else []
+        pending = iter(parts)
+        names += [next(pending, '?') or '?' if size != 1 or len(sizes) == 1 else '?' for size in sizes]
         start = old
     return tuple(names)
 

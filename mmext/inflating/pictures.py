@@ -15,7 +15,10 @@ __all__ = [
     'channels',
     'is_whole',
     'last_axes',
+    'lp_pool',
+    'max_pool',
     'per_frame',
+    'resize',
 ]
 
 
@@ -56,6 +59,49 @@ def average_pool(rewriter, node):
         rewriter.pool_over_time(node)
 
 
+def max_pool(rewriter, node):
+    """Pool every frame; over time as well where the window is the size of the map, which is asked for."""
+    call = bind(node, known=('kernel_size', 'padding'), passed=(*MAXIMUM, 'return_indices'))
+    rewriter.per_frame(node)
+    if _asks_for_all(rewriter, node, call):
+        if isinstance(node.meta['frame_shape'], list):
+            raise Refused('is over a whole picture with return_indices=True, which has no 3D form')
+        rewriter.pool_over_time(node, 'amax')
+
+
+def lp_pool(rewriter, node):
+    """Pool every frame; refused where the window is the size of the map, as a sum grows with the number of frames."""
+    call = bind(node, known=('kernel_size',), passed=('norm_type', 'stride', 'ceil_mode'))
+    if _asks_for_all(rewriter, node, call):
+        raise Refused('is over a whole picture, and not the same over a static clip')
+    rewriter.per_frame(node)
+
+
+def resize(rewriter, node):
+    """Resize every frame; refused where this averages all of it."""
+    x, size = rewriter.shape(node.all_input_nodes[0]), rewriter.shape(node)
+    modes = node.kwargs.get('mode'), *node.args[3:4]
+    if 'area' in modes and size is not None and x[-2] * x[-1] > 1 and size[-2] * size[-1] == 1:
+        raise Refused('averages a whole picture; use torch.nn.functional.adaptive_avg_pool2d, which is over time too')
+    rewriter.per_frame(node)
+
+
+def _asks_for_all(rewriter, node, call):
+    """Say whether the window of a pool is computed to be all of the map, such as by ``x.shape[-2:]``.
+
+    A number of pixels that happens to be this is a window like others, as in a network for small images.
+    """
+    kernel_size, shapes = example(call['kernel_size']), _first(node.meta['frame_shape'])
+    padding = example(call['padding']) or 0
+    computed = kernel_size != call['kernel_size']
+    return computed and is_whole(kernel_size, padding, rewriter.shape(call.tensor), shapes, least=1)
+
+
+def _first(shapes):
+    return shapes[0] if isinstance(shapes, list) else shapes
+
+
+MAXIMUM = ('stride', 'dilation', 'ceil_mode')
 AVERAGE = ('stride', 'ceil_mode', 'count_include_pad', 'divisor_override')
 
 

@@ -1,5 +1,7 @@
 """Functions that work along axes: those that leave one value of several, and those that keep all."""
 
+import operator
+
 from torch import fx
 
 from .arguments import Refused, bind, integers
@@ -13,6 +15,13 @@ __all__ = ['along', 'reduce']
 OVER_TIME = ('mean', 'amax', 'amin')
 # arguments that mean the same along whatever axis
 STATISTICS = ('unbiased', 'correction', 'dtype')
+# not places, which say nothing of a picture's values
+NUMBERS = ('amax', 'amin', 'logsumexp', 'max', 'mean', 'min', 'prod', 'std', 'sum', 'var')
+# what leaves values as they are
+KEEPING = (
+    *('clone', 'contiguous', 'detach', 'flatten', 'permute', 'reshape', 'squeeze', 'swapaxes', 'swapdims'),
+    *('transpose', 'unflatten', 'unsqueeze', 'view'),
+)
 ALONG = ('chunks', 'split_size', 'split_size_or_sections', 'shifts', 'p', 'eps', 'dtype', '_stacklevel')
 
 
@@ -32,6 +41,17 @@ def _axes(layout, dims):
     return numbers
 
 
+def _reduced(rewriter, node):
+    """Return the axes along which a tensor is what has been made one value of several."""
+    while 'reduced' not in node.meta and node.all_input_nodes:
+        first = node.target is operator.getitem and node.args[1] == 0
+        values = first or (node.target is getattr and node.args[1] == 'values')  # of a maximum and its place
+        if not values and (node.op not in ('call_function', 'call_method') or rewriter.name(node) not in KEEPING):
+            break
+        node = node.all_input_nodes[0]
+    return node.meta.get('reduced', frozenset())
+
+
 def reduce(rewriter, node):
     """Rewrite what makes one value of several; over time as well where it is over a whole picture."""
     name = rewriter.name(node)
@@ -43,12 +63,13 @@ def reduce(rewriter, node):
     if isinstance(call['keepdim'], fx.Node):
         raise Refused(COMPUTED)
     numbers = _axes(layout, call['dim'])
-    # of a mean of rows, the mean over columns is that of the picture
-    before = call.tensor.meta.get('averaged', '')
-    averaged = before + ''.join(layout.frame[dim % layout.rank] for dim in numbers)
-    if name == 'mean':
-        node.meta['averaged'] = averaged
-    whole = layout.covers_picture(numbers) or (name == 'mean' and {'H', 'W'} <= set(averaged))
+    whole = layout.covers_picture(numbers)
+    if name in NUMBERS:
+        # over rows, and then over columns, is over the picture
+        node.meta['reduced'] = _reduced(rewriter, call.tensor).union(
+            *(layout.frame[dim % layout.rank] for dim in numbers)
+        )
+        whole = whole or {'H', 'W'} <= node.meta['reduced']
     if whole and name not in OVER_TIME:
         raise Refused('is over a whole picture, and not the same over a static clip')
     axes = [layout.axis(dim) for dim in numbers]

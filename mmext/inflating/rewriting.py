@@ -29,6 +29,7 @@ class Rewriter:
         replaced (dict[str, nn.Module]): New modules by name.
         inflated (set[str]): Names of the layers that got a 3D form.
         problems (dict[str, str]): What cannot be inflated, in words, by place.
+        concerned (dict[str, None]): Names of the modules that the problems are in, in their order.
         written (dict[fx.Node, list[fx.Node]]): What stands in the new graph for each function that sees time.
         on_frames (set[fx.Node]): Nodes that run as they are on every frame.
     """
@@ -40,6 +41,7 @@ class Rewriter:
         self.replaced = {}
         self.inflated = set()
         self.problems = {}
+        self.concerned = {}
         self.written = {}
         self.on_frames = set()
         self._new = {}
@@ -167,10 +169,10 @@ class Rewriter:
         result = self.again(node, fx.map_arg(node.args, frames), fx.map_arg(node.kwargs, frames))
         self.put(node, self.call(runtime.from_frames, result, times_of(layouts), length), layouts)
 
-    def pool_over_time(self, node):
-        """Average what a node has given over time, which ends there."""
+    def pool_over_time(self, node, function='mean'):
+        """Average what a node has given over time, which ends there; or take the maximum by ``'amax'``."""
         layout = self.layout(node)
-        self.put(node, self.call('mean', self._new[node], layout.time), None)
+        self.put(node, self.call(function, self._new[node], layout.time), None)
 
     def problem(self, node, why):
         """Note that a node cannot be inflated, and go on as if it gave what it gives in 2D."""
@@ -178,12 +180,15 @@ class Rewriter:
             place = node.target
             what = f'{place!r} ({type(self.network.get_submodule(place)).__name__})'
             rule = f"{place!r}: 'frames'"
+            self.concerned[place] = None
         else:
             stack = list(node.meta.get('nn_module_stack') or {})
             module = stack[-1] if stack else ''
             what = f'{shown(node)} in {module!r}' if module else f'{shown(node)} in the forward of the network'
             rule = f"{module!r}: 'frames'" if module else f"{shown(node)}: 'frames'"
             place = what
+            if module:
+                self.concerned[module] = None
         self.problems.setdefault(place, f'{what} {why}; {"or " * (";" in why)}add rules={{{rule}}}')
         if node in self._new:
             return

@@ -9,7 +9,7 @@ from torch import nn
 
 from .layers import OPTIONS, kind_of
 
-__all__ = ['FRAMES', 'Rules']
+__all__ = ['FRAMES', 'Rules', 'shown']
 
 FRAMES = 'frames'
 KNOWN_OPTIONS = sorted({name for names in OPTIONS.values() for name in names})
@@ -46,14 +46,14 @@ class Rules:
         else:
             allowed, right = f'{FRAMES!r} for a function', isinstance(value, str) and value == FRAMES
         if not right:
-            raise TypeError(f'rules: {_shown(key)} has {value!r}; allowed is {allowed}')
+            raise TypeError(f'rules: {shown(key)} has {value!r}; allowed is {allowed}')
         if isinstance(value, Mapping):
             for option in value:
                 if option not in KNOWN_OPTIONS:
                     close = difflib.get_close_matches(str(option), KNOWN_OPTIONS, n=1)
                     hint = f'did you mean {close[0]!r}? ' if close else ''
                     raise ValueError(
-                        f'rules: {_shown(key)} has the unknown option {option!r}: {hint}known are '
+                        f'rules: {shown(key)} has the unknown option {option!r}: {hint}known are '
                         f'{", ".join(KNOWN_OPTIONS)}'
                     )
 
@@ -100,11 +100,12 @@ class Rules:
         self._used.add(key)
 
     def unused(self):
-        """Return the names and functions that have not been applied, as they are written; types may stay unused."""
-        return [_shown(key) for key in self._rules if key not in self._used and not inspect.isclass(key)]
+        """Return the names and functions that have not been applied; types may stay unused."""
+        return [key for key in self._rules if key not in self._used and not inspect.isclass(key)]
 
 
-def _shown(key):
+def shown(key):
+    """Return a key of rules as it is written."""
     if isinstance(key, str):
         return repr(key)
     return f'{getattr(key, "__module__", None) or ""}.{getattr(key, "__qualname__", key)}'.lstrip('.')

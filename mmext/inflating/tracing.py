@@ -1,6 +1,8 @@
 """The 2D network as a graph: tracing down to layers that are known."""
 
 import inspect
+import operator
+import warnings
 
 import torch
 from torch import fx, nn
@@ -10,6 +12,8 @@ from .layers import kind_of, traced_through
 from .probing import Probe
 
 __all__ = ['Tracer', 'trace']
+
+DEEPEST = 50  # x[0][0]..., far more than code that ends has
 
 
 class _Sized:
@@ -74,6 +78,15 @@ class Tracer(fx.Tracer):
         value = self.of_shapes(obj)
         return iter([obj[index] for index in range(len(value))]) if isinstance(value, tuple) else super().iter(obj)
 
+    def create_proxy(self, kind, target, args, kwargs, *more, **options):
+        """Record a call; refuse to index without end, as loops do that look for a tensor within a result."""
+        proxy = super().create_proxy(kind, target, args, kwargs, *more, **options)
+        if target is operator.getitem and isinstance(args[0], fx.Proxy):
+            depth = proxy.node.meta['depth'] = args[0].node.meta.get('depth', 0) + 1
+            if depth > DEEPEST:
+                raise ValueError(f'its code, or a hook, indexes a result {DEEPEST} times over, looking for a tensor')
+        return proxy
+
     def proxy(self, node):
         """Return the value that stands for a node while tracing."""
         return _Proxy(node, self)
@@ -130,7 +143,10 @@ def trace(model, rules, image_size):
         )
     tracer = Tracer(rules, image_size)
     try:
-        graph = tracer.trace(model)
+        with warnings.catch_warnings():
+            # full backward hooks of containers get what stands for tensors here; that they are lost is said later
+            warnings.filterwarnings('ignore', 'For backward hooks to be called')
+            graph = tracer.trace(model)
     except Exception as error:
         path, module = tracer.failed or ('', model)
         reason = str(error).strip().partition('\n')[0]

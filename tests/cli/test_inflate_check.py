@@ -111,3 +111,16 @@ def test_checkpoint_of_another_network(tmp_path, capsys):
     torch.save({'conv1.weight': torch.ones(1)}, tmp_path / 'other.pth')
     assert run('resnet18', '--checkpoint', tmp_path / 'other.pth') == 1
     assert 'does not fit resnet18' in capsys.readouterr().err
+
+
+def test_networks_that_need_rules(capsys):
+    assert run('vit_b_32', '--frames', 2) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].endswith('parts of VisionTransformer cannot be inflated:')
+    assert lines[1].startswith("  'encoder.layers.encoder_layer_0.self_attention'") or lines[1].startswith('  torch')
+    assert lines[-2].startswith('  by patterns, several at once: rules={')
+    assert lines[-1] == (
+        'mmext inflate-check: error: vit_b_32 cannot be inflated without rules of its own, which this command does not '
+        'take; in Python, mmext.inflate(model, rules) does'
+    )
+    assert max(map(len, lines)) < 250

@@ -255,7 +255,10 @@ FRAMES = """
     F.max_pool2d(x, 3, 2, 1, 1, True)
     F.max_pool2d(x, kernel_size=3, stride=2, padding=1, ceil_mode=True)
     F.max_pool2d(x, 2, dilation=2)
-    F.max_pool2d(x, x.shape[2:])
+    F.max_pool2d(x, (6, 5))
+    x.mean(3).sigmoid().amax(2)
+    x.flatten(2).unflatten(2, (6, 5)).mean(3)
+    x.reshape(x.size(0), 8, 3, -1).amax(2)
     F.max_pool2d(input=x, kernel_size=2, return_indices=False)
     F.max_pool2d(x, 3, 2, return_indices=True)[1]
     F.max_pool2d_with_indices(x, 2)[0]
@@ -523,8 +526,17 @@ MEANS = """
     x.reshape(x.size(0), 8, 1, -1).mean(3)
     x.view(x.size(0), 2, 4, 6, 5).mean((-1, -2))
     x.mean(3).mean(2)
+    x.mean(3, True).squeeze(3).mean(2)
+    x.mean(-1).contiguous().transpose(1, 2).mean(1)
+    x.flatten(2).unflatten(2, (6, 5)).mean(3).mean(2)
+    x.flatten(2).unflatten(2, (1, 6, 5)).mean((2, 3, 4))
+    x.reshape(x.size(0), 8, 3, -1).mean(-1).mean(-1)
     x.mean(2, True).mean(3, keepdim=True)
     x.mean(-1).mean(-1)
+    x.amax(3).mean(2)
+    x.sum(3, True).flatten(2).mean(2)
+    x.sum(1).mean((1, 2))
+    x.std(3).mean(2)
     x.permute(0, 2, 3, 1).mean((1, 2))
     F.avg_pool2d(x, (6, 5))
     F.avg_pool2d(x, [6, 5], 1)
@@ -551,6 +563,14 @@ MEANS = """
 
 # over time as well: maxima, or minima
 MAXIMA = """
+    x.amax(3).amax(2)
+    x.mean(3).amax(2)
+    x.amax(2, True).amax(dim=3, keepdim=True)
+    torch.amax(torch.amax(x, -1).clone(), -1)
+    F.max_pool2d(x, x.shape[2:])
+    F.max_pool2d(x[..., :5, :], x.size(-1))
+    torch.max_pool2d(x, kernel_size=(x.size(2), x.size(3)))
+    F.max_pool2d(x, x.shape[-2:], return_indices=False).flatten(1)
     x.amax((2, 3))
     x.amax([-1, -2], True)
     torch.amax(x, (2, 3))
@@ -561,6 +581,7 @@ MAXIMA = """
     F.adaptive_max_pool2d(x, output_size=(2, 1), return_indices=False)
 """
 MINIMA = """
+    x.amin(3).amin(2)
     x.amin((2, 3))
     torch.amin(x, dim=[2, 3], keepdim=True)
 """
@@ -595,6 +616,14 @@ RANDOM = """
 
 # said at once, and what the message says after the name of the function
 REFUSED = {
+    'x.max(3)[0].max(2)[0]': 'is over a whole picture, and not the same over a',
+    'x.max(3).values.max(2).values': 'is over a whole picture, and not the same over a',
+    'x.amin(3).min(dim=2)[0]': 'is over a whole picture, and not the same over a',
+    'x.sum(3).sum(2) / 30': 'is over a whole picture, and not the same over a',
+    'F.lp_pool2d(x, 2, x.shape[2:])': 'is over a whole picture, and not the same over a static clip',
+    'F.max_pool2d(x, x.shape[2:], return_indices=True)[0]': 'is over a whole picture with return_indices=True',
+    "F.interpolate(x, 1, mode='area')": r'averages a whole picture; use torch\.nn\.functional\.adaptive_avg_pool2d',
+    "F.interpolate(x, (1, 1), None, 'area')": 'averages a whole picture',
     'x.mean()': 'names no axis; give dim',
     'x.mean(0)': 'works along the batch',
     'x.mean((0, 2))': 'works along the batch',

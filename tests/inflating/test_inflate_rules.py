@@ -1,5 +1,7 @@
 """Rules, and what is said about mistakes in them and about networks that cannot be inflated."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -97,12 +99,86 @@ def test_all_places_are_named_at_once():
         mmext.inflate(Odd(), {'stem': dict(temporal_kernel=3)}, image_size=8)
     lines = str(info.value).splitlines()
     assert len(lines) == 5
-    assert "fft_rfft2 in 'block' has no 3D form; add rules={'block': 'frames'}" in lines[1]
+    assert "torch.fft.rfft2 in 'block' has no 3D form; add rules={'block': 'frames'}" in lines[1]
     assert "torch.Tensor.cumprod in 'block' has no 3D form; add rules={'block': 'frames'}" in lines[2]
     assert 'cummax in the forward of the network has no 3D form; add rules={' in lines[3]
     assert (
         "'attention' (MultiheadAttention) is of a type that is not known; add rules={'attention': 'frames'}" in lines[4]
     )
+
+
+def test_patterns_that_stand_for_several_places():
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), Fourier(), Fourier(), nn.Sequential(nn.Sequential(Fourier())))
+    with pytest.raises(ValueError, match='cannot be inflated') as info:
+        mmext.inflate(model, image_size=8)
+    assert 'by patterns' not in str(info.value)  # '*' would name the convolution as well
+    blocks = [nn.ModuleDict({'conv': nn.Conv2d(3, 3, 1), 'fourier_1': Fourier()}) for _ in range(2)]
+    model = nn.Sequential(*(nn.Sequential(OrderedDict(block)) for block in blocks))
+    with pytest.raises(ValueError, match='4 parts of Sequential cannot') as info:
+        mmext.inflate(model, image_size=8)
+    assert str(info.value).splitlines()[-1] == "  by patterns, several at once: rules={'*.fourier_*': 'frames'}"
+    mmext.inflate(model, {'*.fourier_*': 'frames'}, image_size=8)
+
+
+def pooled():
+    """Layers 'conv', 'norm', 'pool', 'fc.0' and 'unused'."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    names = ('conv', 'norm', 'pool', 'flatten')
+    net = nn.Sequential(OrderedDict(zip(names, net)))
+    net.add_module('fc', nn.Sequential(nn.Linear(4, 2)))
+    return net
+
+
+@pytest.mark.parametrize(
+    ('rules', 'message'),
+    [
+        ({'fc.0': dict(frames=4)}, r": 'fc\.0' exists, but time has been pooled away before it; leave this rule out"),
+        ({'fc.?': dict(frames=4)}, r"'fc\.\?' names .*: 'fc\.0' exists, but time has been pooled away before it"),
+        ({'n*': dict(temporal_kernel=3)}, r": 'norm' is a BatchNorm2d, which does not; leave this rule out"),
+        ({'fc': 'frames', 'fc.0': 'frames'}, r"'fc' names nothing .*: 'fc' exists, but time has been pooled away"),
+        (
+            {'conv': 'frames', 'con*': 'frames'},
+            r"'con\*' names .*: 'conv' exists, but a rule that comes first names it",
+        ),
+        ({'fd.0': 'frames'}, r": did you mean 'fc\.0'\?"),
+    ],
+)
+def test_rules_that_name_nothing_with_time(rules, message):
+    with pytest.raises(ValueError, match=message):
+        mmext.inflate(pooled(), rules, image_size=SIZE)
+
+
+def test_rules_for_what_is_not_called():
+    class Unused(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.unused = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
+
+        def forward(self, x):
+            return self.used(x)
+
+    with pytest.raises(ValueError, match="'unused' exists, but forward does not call it"):
+        mmext.inflate(Unused(), {'unused': 'frames'}, image_size=SIZE)
+    mmext.inflate(Unused(), {nn.MaxPool2d: dict(temporal_kernel=2)}, image_size=SIZE)  # types may name nothing
+
+
+def test_weights_that_are_shared():
+    def tied():
+        net = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3))
+        net[1].weight = net[0].weight
+        net[2].bias = net[2].weight
+        return net
+
+    wide = dict(temporal_kernel=3)
+    network = mmext.inflate(tied(), {'?': wide}, image_size=SIZE)
+    assert network.get_submodule('0').weight is network.get_submodule('1').weight
+    assert network.get_submodule('2').weight is network.get_submodule('2').bias
+    assert len(list(network.parameters())) == len(list(tied().parameters())) == 4
+    with pytest.warns(
+        UserWarning, match=r"'0\.weight' and '1\.weight' are one parameter in 2D and two in the inflated"
+    ):
+        network = mmext.inflate(tied(), {'0': wide}, image_size=SIZE)
+    assert len(list(network.parameters())) == 5
 
 
 def test_the_rules_that_are_named_help():
