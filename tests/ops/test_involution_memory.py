@@ -52,12 +52,16 @@ def inputs():
     return torch.randn(SHAPE, requires_grad=True), torch.randn(MAPS, requires_grad=True)
 
 
+# beside the output, as large as the input: the padded copy; in plain PyTorch, which adds up out of place, one more map
+FORWARD = {'cpu': PADDED, 'reference': PADDED + INPUT}
+
+
 @pytest.mark.parametrize('backend', RUNNABLE)
-def test_forward_takes_one_padded_copy(backend, peak):
+def test_forward_takes_a_padded_copy(backend, peak):
     x, weight = inputs()
     with torch.no_grad():
         most = peak(lambda: involution(x, weight, backend=backend))
-    assert INPUT <= most <= INPUT + PADDED + SMALL  # the output, as large as the input, and the padded copy
+    assert INPUT <= most <= INPUT + FORWARD[backend] + SMALL
 
 
 # beside both gradients: the compiled backend holds one padded copy at a time, the other two and a map of products

@@ -74,7 +74,7 @@ def convolve(x, weight, bias, stride, padding, dilation, groups, temporal_paddin
         x, padding = _with_repeated_ends(x, padding[0]), (0, *padding[1:])
     taps = weight.shape[2]
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # those programs take clips of any length
-    single = not traced and x.shape[2] == 1
+    single = not traced and x.shape[2] == 1 and x.device.type == 'cpu'
     if single and taps % 2 and 2 * padding[0] == dilation[0] * (taps - 1):  # the outer taps see nothing but zeros
         weight, taps, padding, stride = weight[:, :, taps // 2, None], 1, (0, *padding[1:]), (1, *stride[1:])
     if _in_low_precision(x) and _overlaps(x, weight, padding, dilation):
