@@ -45,8 +45,9 @@ def fuse(model, example=None):
 
     A trace has no true answer where a ``forward`` asks for the type of its input (``type(x)``, ``isinstance``), for
     identity (``x.dtype is torch.float32``), for what is in a set or dict, for random numbers, or for how it is run
-    (``torch.is_inference_mode_enabled()``): this needs an example. Not recognised are such questions in C extensions or
-    under other names (``kind = type``). A ``forward`` that depends on what folding changes, such as the bias of a
+    (``torch.is_inference_mode_enabled()``, ``torch.jit.is_tracing()``): this needs an example. Not recognised are such
+    questions in C extensions or under other names (``kind = type``), methods other than ``forward``, and attributes
+    that are changed after folding. A ``forward`` that depends on what folding changes, such as the bias of a
     convolution, is recognised by a trace of the copy. A norm that would also take the output of a convolution without
     batch dimension, and norm it along another axis (``nn.BatchNorm1d``, ``nn.SyncBatchNorm``), leaves a check of the
     number of dimensions, an AssertionError.

@@ -14,15 +14,12 @@ __all__ = ['Asked', 'question', 'same_random_numbers', 'uses_keywords']
 
 # What they return depends on how the network is run, not on its input alone.
 MODES = {
-    *('are_deterministic_algorithms_enabled', 'get_autocast_cpu_dtype', 'get_autocast_dtype', 'get_default_dtype'),
-    *('get_autocast_gpu_dtype', 'get_deterministic_debug_mode', 'is_anomaly_enabled', 'is_autocast_cpu_enabled'),
-    *('has_torch_function', 'has_torch_function_unary', 'has_torch_function_variadic', 'is_fx_symbolic_tracing'),
-    *(
-        'is_fx_tracing',
-        'is_autocast_enabled',
-        'is_deterministic_algorithms_warn_only_enabled',
-        'is_inference_mode_enabled',
-    ),
+    *('are_deterministic_algorithms_enabled', 'get_autocast_cpu_dtype', 'get_autocast_dtype'),
+    *('get_autocast_gpu_dtype', 'get_default_dtype', 'get_deterministic_debug_mode', 'has_torch_function'),
+    *('has_torch_function_unary', 'has_torch_function_variadic', 'is_anomaly_enabled', 'is_autocast_cpu_enabled'),
+    *('is_autocast_enabled', 'is_compiling', 'is_deterministic_algorithms_warn_only_enabled'),
+    *('is_dynamo_compiling', 'is_fx_symbolic_tracing', 'is_fx_tracing', 'is_in_onnx_export'),
+    *('is_inference_mode_enabled', 'is_tracing'),
 }
 SKIPPED = {'torch', 'numpy'} | sys.stdlib_module_names
 
