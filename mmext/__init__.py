@@ -27,3 +27,7 @@ def __getattr__(name):
 
         return inflate
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

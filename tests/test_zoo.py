@@ -173,3 +173,7 @@ def test_bad_files(tmp_path):
 def test_source_without_a_checkpoint():
     with pytest.raises(ValueError, match="source='involution' says how to read a checkpoint, and none is given"):
         mmext.get_model(RED26, source='involution')
+
+
+def test_names_that_are_imported_at_first_use_are_listed():
+    assert set(mmext.__all__) <= set(dir(mmext))

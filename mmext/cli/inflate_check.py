@@ -1,4 +1,4 @@
-"""Inflate a classification network to 3D, show it a still clip, and compare its prediction with that of the 2D network.
+"""Inflate a classification network to 3D, show it a static clip, and compare its prediction with the 2D one's.
 
 The clip is one image again and again, so that both predictions must be equal but for rounding. ResNets and DenseNets of
 torchvision are inflated by the rules of the published inflated networks (temporal kernels of 3, time is halved on the
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .table import format_table, printable
 
-HELP = 'compare an inflated network with its 2D original on a still clip'
+HELP = 'compare an inflated network with its 2D original on a static clip'
 TOLERANCE = 1e-5
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for values in 0..1
 SEED = 0

@@ -30,8 +30,8 @@ class InflatedDenseNet(FreezableBackbone):
     """Inflated DenseNet-121, 161, 169 or 201, a backbone for mmaction2's ``Recognizer3D``.
 
     The stem sees one frame at a time; so do the blocks' 3x3 convolutions, or three with ``inflate_block_convs``. The
-    three transitions halve time as they halve the picture. Of a still clip, the network makes what the 2D network makes
-    of the picture. Keys are those of torchvision's DenseNet.
+    three transitions halve time as they halve the picture. Of a static clip, the network makes what the 2D one makes of
+    the image. Keys are those of torchvision's DenseNet.
 
     Source: "Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset" (CVPR 2017), section 2.4; "Densely
     Connected Convolutional Networks" (CVPR 2017), table 1. Kernels and strides along time are those of the published

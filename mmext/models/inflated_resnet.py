@@ -45,7 +45,7 @@ class InflatedResNet(ResNetSkeleton):
     """Inflated ResNet-18, 34, 50, 101 or 152, a backbone for mmaction2's ``Recognizer3D``.
 
     The stem's convolution and one 3x3 convolution of each block (the second of a bottleneck, both of a basic block) see
-    three frames, all others one. Of a still clip, the network makes what the 2D network makes of the picture: the
+    three frames, all others one. Of a static clip, the network makes what the 2D network makes of the image: the
     middle tap carries the 2D weight, the others start at zero. Keys are those of torchvision's ResNet.
 
     Source: "Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset" (CVPR 2017), section 2.4; the strides

@@ -78,7 +78,7 @@ class InflatedLinearHead(_InflatedHead):
 
     The maps are averaged over height and width; what remains of the frames is joined to one vector of
     ``frames * in_channels`` features, frame after frame. The layer starts as a 2D classifier copied to each frame and
-    divided by their number, so that a still clip gives the 2D network's scores. In training it may come to weigh early
+    divided by their number, so that a static clip gives the 2D network's scores. In training it may come to weigh early
     and late frames differently. For clips of any length use mmaction2's ``I3DHead``, which starts from the same scores.
 
     A 2D weight, [num_classes, in_channels], under the name of the head's is inflated whenever it is loaded.

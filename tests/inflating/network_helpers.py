@@ -38,7 +38,7 @@ def assert_equal(one, other):
 
 
 def assert_still_clips(model, network, image, frames=(1, 3)):
-    """Assert that a still clip gives what its picture gives, in every frame where there are frames left."""
+    """Assert that a static clip gives what its picture gives, in every frame where there are frames left."""
     expected = outputs(model, image)
     for count in frames:
         found = outputs(network, still(image, count))

@@ -46,7 +46,7 @@ def test_golden(name, tmp_path):
 
 def check(case, key, outs):
     what = key.partition('/')[2]
-    if what == 'logits_2d':  # a still clip, and the 2D network on its picture
+    if what == 'logits_2d':  # a static clip, and the 2D network on its picture
         if not case['options'].get('conv_class'):
             case._compare(key, outs['logits'].numpy())
         return

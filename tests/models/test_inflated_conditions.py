@@ -404,7 +404,7 @@ def test_outputs_keep_the_layout(name):
 
 @pytest.mark.parametrize('dilation', [2, 3])
 def test_dilated_networks(dilation):
-    """A still clip gives what the dilated 2D network gives of the image."""
+    """A static clip gives what the dilated 2D network gives of the image."""
     torch.manual_seed(0)
     flat = ResNet(50, strides=(1, 2, 1, 1), dilations=(1, 1, dilation, 2 * dilation), out_indices=(3,))
     flat.eval()

@@ -20,7 +20,7 @@ def inflate_conv(
 ):
     """Turn a 2D convolution into a 3D one.
 
-    A still clip gives what its picture gives: with ``mode='center'`` for every padding, as the taps that see zeros have
+    A static clip gives what its image gives: with ``mode='center'`` for every padding, as the taps that see zeros have
     zero weight; with ``mode='average'`` where ``temporal_padding`` is 0 or ``temporal_padding_mode`` is 'replicate'
     (zeros beside the clip would make its first and last frames darker). With ``mode='center'`` the result for a moving
     clip is that of the 2D convolution on every frame at first, too.
@@ -109,7 +109,7 @@ def inflate_linear(linear, frames):
     """Turn a linear layer for one frame's features into one for those of ``frames`` frames.
 
     The weight is copied once for each frame and divided by their number, so that the new layer gives the mean of what
-    the old one gives for each frame; that is the old result for a still clip. Features may be flattened from
+    the old one gives for each frame; that is the old result for a static clip. Features may be flattened from
     [frames, C] or from [C, frames]: this function arranges the copies for [frames, C], :func:`mmext.inflate` flattens
     so, and both orders differ only where copies differ, after training. For features of [C, frames], rearrange::
 

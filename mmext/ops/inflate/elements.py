@@ -29,7 +29,7 @@ PADDINGS = {
 def inflate_activation(layer):
     """Copy an activation, which works on any number of axes.
 
-    Every element becomes what it was in 2D, in still and in moving clips.
+    Every element becomes what it was in 2D, in static and in moving clips.
 
     Args:
         layer (nn.Module): An element-wise activation of ``torch.nn``, ``nn.PReLU`` included.
@@ -69,7 +69,7 @@ def inflate_dropout(layer):
 def inflate_padding(layer):
     """Turn a layer that pads pictures into one that pads the pictures of a clip, and adds no frames.
 
-    Every frame becomes what it was in 2D, in still and in moving clips.
+    Every frame becomes what it was in 2D, in static and in moving clips.
 
     Args:
         layer (nn.Module): ``nn.ZeroPad2d``, ``nn.ConstantPad2d``, ``nn.ReflectionPad2d``, ``nn.ReplicationPad2d`` or

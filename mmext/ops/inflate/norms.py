@@ -13,8 +13,8 @@ ANY_RANK = (nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
 def inflate_batch_norm(norm):
     """Turn a batch normalisation of pictures into one of clips, with statistics of its own.
 
-    In evaluation mode every element becomes what it was in 2D, in still and in moving clips. In training mode, mean and
-    variance are those over frames as well; for a still clip they are those of its pictures (the running variance is
+    In evaluation mode every element becomes what it was in 2D, in static and moving clips. In training mode, mean and
+    variance are those over frames as well; for a static clip they are those of its pictures (the running variance is
     that of more samples).
 
     Args:
@@ -49,7 +49,7 @@ def inflate_norm(norm):
     - ``nn.LayerNorm``: a copy, for tensors whose last axes are those it normalises, such as [N, T, H, W, C].
     - ``nn.LocalResponseNorm``: a copy, for [N, C, T, H, W].
 
-    A still clip gives what its picture gives with each. A moving clip gives what its frames give, except where
+    A static clip gives what its picture gives with each. A moving clip gives what its frames give, except where
     statistics are taken over frames.
 
     Args:

@@ -19,7 +19,7 @@ def inflate_pool(pool, temporal_kernel=1, temporal_stride=None, temporal_padding
     - ``nn.AdaptiveAvgPool2d``, ``nn.AdaptiveMaxPool2d``: ``nn.AdaptiveAvgPool3d``, ``nn.AdaptiveMaxPool3d`` over all
       frames, which leave one.
 
-    A still clip gives what its picture gives with each. With one tap along time, so does every frame of a moving clip.
+    A static clip gives what its picture gives with each. With one tap along time, so does every frame of a moving clip.
 
     Args:
         pool (nn.Module): One of the above. ``return_indices`` must be off.
@@ -68,8 +68,8 @@ def inflate_pool(pool, temporal_kernel=1, temporal_stride=None, temporal_padding
         else:
             if temporal_kernel > 1:
                 raise ValueError(
-                    f'temporal_kernel={temporal_kernel}: LPPool2d adds up what it sees, so that a still clip would not '
-                    'give what its picture gives; use 1'
+                    f'temporal_kernel={temporal_kernel}: LPPool2d adds up what it sees, so that a static clip would '
+                    'not give what its image gives; use 1'
                 )
             new = nn.LPPool3d(pool.norm_type, kernel, stride, pool.ceil_mode)
     return new.train(pool.training)

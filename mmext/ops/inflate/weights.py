@@ -8,7 +8,7 @@ MODES = ('center', 'average')
 def inflate_weight(weight, temporal_kernel, mode='center'):
     """Give the weight of a 2D convolution a temporal kernel.
 
-    Both modes keep what a still clip gives, as far as the taps see frames: 'center' puts the 2D weight into the middle
+    Both modes keep what a static clip gives, as far as the taps see frames: 'center' puts the 2D weight into the middle
     tap and zeros into the others; 'average' puts the weight, divided by their number, into all.
 
     Source: "Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset" (CVPR 2017), section 2.4, for
