@@ -269,3 +269,13 @@ def test_activations_and_dropout():
     per_channel = dropped.flatten(2)
     assert torch.equal(per_channel, per_channel[:, :, :1].expand_as(per_channel))
     assert isinstance(ops.inflate_dropout(nn.Dropout(0.1)), nn.Dropout)
+
+
+def test_a_divisor_of_ones_own_where_windows_hang_over_the_image():
+    """One frame a window: that no window hangs over the clip's end is what counts."""
+    pool = nn.AvgPool2d(2, ceil_mode=True, divisor_override=3)
+    clip = torch.rand(1, 2, 3, 5, 5)
+    new = ops.inflate_pool(pool, 1)
+    torch.testing.assert_close(new(clip), torch.stack([pool(frame) for frame in clip.unbind(2)], 2))
+    with pytest.raises(ValueError, match='divisor_override=3'):
+        ops.inflate_pool(nn.AvgPool2d(1, ceil_mode=True, divisor_override=3), 2)

@@ -15,6 +15,8 @@ CONVS = {
     'bias': dict(kernel_size=3, padding=1, bias=True),
     'groups': dict(kernel_size=3, padding=1, groups=2),
     'stride': dict(kernel_size=3, padding=1, stride=(2, 1, 2), dilation=(1, 2, 1)),
+    'one frame, padded in time': dict(kernel_size=(1, 3, 3), padding=(1, 1, 1)),
+    'one frame, padded in time alone': dict(kernel_size=1, padding=(1, 0, 0)),
     'stem': dict(kernel_size=(3, 7, 7), padding=(1, 3, 3), stride=(1, 2, 2)),
     'repeated frames': dict(kernel_size=(5, 3, 3), padding=(2, 1, 1), temporal_padding_mode='replicate'),
 }
