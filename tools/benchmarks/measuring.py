@@ -238,13 +238,10 @@ def _cpu_name():
 
 def write_whole(path, text):
     """Write a text file so that no reader sees half of it; makes the folder where it is missing."""
+    from mmext.utils import whole_files
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.partial')
-    try:
-        temporary.write_text(text)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    whole_files.write_whole(path, text)
 
 
 def _fresh_process(module, function, arguments):

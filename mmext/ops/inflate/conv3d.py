@@ -84,7 +84,8 @@ def convolve(x, weight, bias, stride, padding, dilation, groups, temporal_paddin
     length = x.shape[2] + 2 * padding[0] - dilation[0] * (taps - 1)
     small = not traced and _is_small(x) and length > 0
     if small and stride[0] == groups == 1 < taps and max(weight.shape[3:]) <= 3:
-        x, weight = _with_frames_stacked(x, taps, padding[0], dilation[0]), weight.transpose(1, 2).flatten(1, 2)
+        x = _with_frames_stacked(x, taps, length, padding[0], dilation[0])
+        weight = weight.transpose(1, 2).flatten(1, 2)
         return _frame_by_frame(x, weight, bias, stride, padding[1:], dilation[1:], groups)
     return in_layout_of(F.conv3d(x, weight, bias, stride, padding, dilation, groups), x)
 
@@ -103,10 +104,9 @@ def _is_small(x):
     return n == 1 and channels * frames * height <= 20480 and x.device.type == 'cpu' and is_channels_last(x)
 
 
-def _with_frames_stacked(x, taps, padding, dilation):
+def _with_frames_stacked(x, taps, length, padding, dilation):
     """Put the frames that the taps of a kernel see side by side: [N, C, T, H, W] -> [N, taps * C, T', H, W]."""
     x = F.pad(x, (0, 0, 0, 0, padding, padding)) if padding else x
-    length = x.shape[2] - dilation * (taps - 1)
     return torch.cat([x.narrow(2, tap * dilation, length) for tap in range(taps)], 1)
 
 
