@@ -27,7 +27,7 @@ SHOWN_AT_MOST = 8  # names in a message
 REASONS, LENGTH = 3, 200  # in a message, and letters of one
 
 
-def fuse(model, example=None):
+def fuse(model, example=None, pack=False):
     """Fold batch normalisation layers into the convolutions before them; return a copy in evaluation mode.
 
     ``fuse(model)`` is enough for what ``torch.fx`` can trace: networks of torchvision, most backbones of the toolboxes.
@@ -68,6 +68,9 @@ def fuse(model, example=None):
             of its keyword arguments. It shows what runs on it, so it is not for a model whose order depends on its
             input in a way that cannot be traced. Where it is given, outputs are compared with those of ``model``.
             Default: None.
+        pack (bool): Whether inflated ResNets in it become :class:`~mmext.models.packed_resnet.PackedInflatedResNet`,
+            which is faster on the CPU and does inference only: no hooks on its parts, no state dict, no other device.
+            A class of modules takes part with a method ``packed()`` as ``fused()``. Default: False.
 
     Returns:
         nn.Module: The copy.
@@ -77,7 +80,7 @@ def fuse(model, example=None):
             module, or ``fused()`` returns no module.
         ValueError: If the model has no convolution that a batch normalisation follows; if it cannot be told in which
             order some of them run, which needs an example; or if the model cannot be run on the example. The message
-            names them.
+            names them. With ``pack=True``, if it has no inflated ResNet, or one that cannot be packed.
         RuntimeError: If a trace of the copy shows other operations than one of ``model``, or if outputs differ from
             those of ``model`` on the example by more than rounding.
 
@@ -118,7 +121,7 @@ def fuse(model, example=None):
     fused.requires_grad_(False)
     if folded:
         _check_order(graphs, _traced(fused, fused)[-1])
-    fused, replaced = _replace_wholes(fused)
+    fused, replaced = _replace_wholes(fused, 'fused', is_whole)
     kind, reasons = type(model).__name__, f': {_listed(left, names)}' if left else ''
     if not folded and not replaced and (left or not _declared(fused)):
         raise ValueError(
@@ -137,6 +140,12 @@ def fuse(model, example=None):
         if module.conv in folded and module.with_norm and isinstance(module.norm, FoldedNorm):
             module.__class__ = FusedConvModule
     fused.requires_grad_(False)
+    if pack:
+        fused, replaced = _replace_wholes(
+            fused, 'packed', lambda module: callable(getattr(type(module), 'packed', None))
+        )
+        if not replaced:
+            raise ValueError(f'{kind} has no part to pack, such as InflatedResNet; fuse it without pack=True')
     if example is not None:
         compare(expected, run(copy.deepcopy(fused), example))
     return fused
@@ -247,26 +256,26 @@ def _declared(model):
     return [(conv, norm) for conv, norm in found if counts[conv] == counts[norm] == 1]
 
 
-def _replace_wholes(model):
-    """Put the forms for inference in the place of the modules that bring one; return the model and whether any does."""
-    if is_whole(model):
-        return _form(model), True
+def _replace_wholes(model, method, chosen):
+    """Put the forms that modules bring in their places; return the model and whether any does."""
+    if chosen(model):
+        return _form(model, method), True
     forms, places = {}, []
     for name, module in model.named_modules(remove_duplicate=False):
-        if is_whole(module) and not any(name.startswith(f'{outer}.') for outer, _ in places):
+        if chosen(module) and not any(name.startswith(f'{outer}.') for outer, _ in places):
             places.append((name, module))
             if module not in forms:
-                forms[module] = _form(module)
+                forms[module] = _form(module, method)
     for name, module in places:
         parent, _, child = name.rpartition('.')
         setattr(model.get_submodule(parent), child, forms[module])
     return model, bool(forms)
 
 
-def _form(module):
-    form = module.fused()
+def _form(module, method):
+    form = getattr(module, method)()
     if not isinstance(form, nn.Module):
-        raise TypeError(f'{type(module).__name__}.fused() returns a {type(form).__name__}; it must be an nn.Module')
+        raise TypeError(f'{type(module).__name__}.{method}() returns a {type(form).__name__}; it must be an nn.Module')
     form.eval()
     return form
 

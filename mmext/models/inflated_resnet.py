@@ -8,6 +8,7 @@ from mmext.ops.inflate.conv3d import InflatedConv3d
 from mmext.ops.inflate.layouts import to_channels_last
 from mmext.registry import MODELS
 
+from .packed_resnet import PackedInflatedResNet
 from .pretrained_2d import load_pretrained, mark_initialised
 from .resnet_skeleton import ResidualBlock, ResNetSkeleton
 
@@ -184,6 +185,10 @@ class InflatedResNet(ResNetSkeleton):
             return
         load_pretrained(self, self.pretrained, self.pretrained2d)
         mark_initialised(self)
+
+    def packed(self):
+        """Return a form for inference on the CPU with packed weights; see ``mmext.fuse(model, pack=True)``."""
+        return PackedInflatedResNet(self)
 
     def forward(self, x):
         """Compute the feature maps.

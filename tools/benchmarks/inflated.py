@@ -24,6 +24,7 @@ from mmext.models import InflatedDenseNet, InflatedResNet
 from mmext.ops.inflate import InflatedConv3d
 
 STRAIGHT, OURS, OURS_LAST, FUSED = 'straightforward', 'mmext', 'mmext, channels_last_3d', 'mmext, fused'
+PACKED = 'mmext, packed'
 THEIRS = 'mmaction2'
 NETWORKS = {
     'R50': lambda **options: InflatedResNet(50, **options),
@@ -127,6 +128,8 @@ def build(name, training, args):
         forms[OURS_LAST].to(memory_format=torch.channels_last_3d)
     if not training:
         forms[FUSED] = mmext.fuse(forms[OURS])
+        if args.device == 'cpu' and name.startswith('R'):
+            forms[PACKED] = mmext.fuse(forms[OURS], pack=True)
     return forms
 
 
