@@ -16,7 +16,7 @@ from .table import printable
 
 __all__ = ['main']
 
-COMMANDS = ('complexity', 'convert', 'env', 'inflate-check', 'models', 'pattern')
+COMMANDS = ('complexity', 'convert', 'env', 'inflate-check', 'models', 'pattern', 'search')
 USER_ERRORS = (ValueError, LookupError, OSError, ImportError)
 
 

@@ -2,5 +2,6 @@
 
 from .inception_conv import InceptionConv2d
 from .involution import Involution
+from .supernet_conv import SupernetConv2d
 
-__all__ = ['InceptionConv2d', 'Involution']
+__all__ = ['InceptionConv2d', 'Involution', 'SupernetConv2d']

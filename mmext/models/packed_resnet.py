@@ -5,7 +5,6 @@ import warnings
 
 import torch
 from torch import nn
-from torch.utils.mkldnn import to_mkldnn
 
 from mmext.ops.guard import why_not_compiled
 from mmext.ops.inflate.conv3d import InflatedConv3d
@@ -23,9 +22,10 @@ class PackedConv3d(nn.Module):
         super().__init__()
         self.settings = conv.padding, conv.stride, conv.dilation, conv.groups
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                'ignore', FutureWarning
-            )  # PyTorch's module is one of TorchScript; only its weight stays
+            # of TorchScript's modules, whose import warns in some versions, only the weight stays
+            warnings.simplefilter('ignore', FutureWarning)
+            from torch.utils.mkldnn import to_mkldnn
+
             packed = to_mkldnn(conv)
         self.register_buffer('weight', packed.weight)
         self.register_buffer('bias', packed.bias)

@@ -286,9 +286,9 @@ def test_times_of_inflated_networks(tmp_path):
         *(('R50', True, False), ('R50', True, True), ('R50', False, False), ('R50', False, True)),
         *(('D121', False, False), ('D121', False, True)),
     ]
-    straight, ours, fused = 'straightforward', 'mmext', 'mmext, fused'
+    straight, ours, fused, packed = 'straightforward', 'mmext', 'mmext, fused', 'mmext, packed'
     assert set(rows[0]['forms']) == {straight, ours, 'mmaction2'}
-    assert set(rows[2]['forms']) == {straight, ours, 'mmaction2', fused}
+    assert set(rows[2]['forms']) == {straight, ours, 'mmaction2', fused, packed}
     assert set(rows[4]['forms']) == {straight, ours, fused}
     assert [row['published_seconds'] for row in rows] == [None, None, 0.1, None, 1.3, None]
     assert all(row['difference'] < 1e-4 for row in rows if not row['amp'])

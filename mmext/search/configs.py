@@ -1,0 +1,188 @@
+"""The configs that the search writes: over a base, with other convolutions in some parts of its model."""
+
+import os
+import reprlib
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mmext.layers import SupernetConv2d
+from mmext.models.exchanged_convs import exchange_convolutions
+from mmext.patterns import load_pattern
+from mmext.utils.configs import build_model, load_config
+from mmext.utils.whole_files import write_whole
+
+from .files import read_search
+from .places import by_part, select
+
+__all__ = ['write_searched', 'write_supernet']
+
+
+def write_supernet(config, out, max_dilation, include=(), exclude=(), checkpoint=None):
+    """Write the config of the supernet of a model.
+
+    Source: "Inception Convolution with Efficient Dilation Search" (CVPR 2021), section 3.
+
+    Args:
+        config (str or Path): Config of any toolbox.
+        out (str or Path): The new config, which inherits from it. A file that exists is left as it is.
+        max_dilation (int): Largest dilation of the search in pixels; 4 and 6 in the published patterns.
+        include (Sequence[str]): See :func:`mmext.search.places.select`. Default: ().
+        exclude (Sequence[str]): See :func:`mmext.search.places.select`. Default: ().
+        checkpoint (str, optional): Weights of the plain model to start from. Default: None.
+
+    Returns:
+        list[str]: The convolutions that are searched.
+
+    Raises:
+        ValueError: If the model cannot be built, has no such convolution, or ``max_dilation`` is out of its range.
+        FileExistsError: If ``out`` exists.
+        OSError: If a file cannot be read or written.
+    """
+    cfg, model = _loaded(config)
+    names = select(model, include, exclude)
+    layer = dict(type='mmext.SupernetConv2d', max_dilation=max_dilation)
+    exchange_convolutions(model, names, {**layer, 'type': 'SupernetConv2d'})  # what is wrong is said now
+    parts = {part: _exchanged(part, inner, layer) for part, inner in by_part(names).items()}
+    title = f'Supernet for a dilation search up to {max_dilation} pixels, made by `mmext search supernet`'
+    extra = '' if checkpoint is None else f'load_from = {checkpoint!r}  # of the plain model\n'
+    _write(cfg, config, out, title, parts, extra)
+    return names
+
+
+def write_searched(config, pattern, out):
+    """Write the config of a model with the dilations that a search found.
+
+    A ResNet whose blocks are searched throughout becomes :class:`~mmext.models.ICResNet`, a ResNeXt
+    :class:`~mmext.models.ICResNeXt`; any other network keeps its type and gets inception convolutions by name.
+
+    Args:
+        config (str or Path): Config of the plain model, the one that the supernet was made of.
+        pattern (str or Path): What ``mmext search pattern`` wrote.
+        out (str or Path): The new config. A file that exists is left as it is.
+
+    Returns:
+        str: The type of the backbone in the new config.
+
+    Raises:
+        ValueError: If the pattern was not written by a search or is of another network, or the model cannot be built.
+        FileExistsError: If ``out`` exists.
+        OSError: If a file cannot be read or written.
+    """
+    cfg, model = _loaded(config)
+    if any(isinstance(module, SupernetConv2d) for module in model.modules()):
+        raise ValueError(f'{config} is the config of a supernet; give that of the plain model, which it was made of')
+    found = read_search(pattern)
+    names, layers = found['names'], load_pattern(pattern)
+    layer = dict(type='mmext.InceptionConv2d')
+    try:
+        exchange_convolutions(model, names, dict(type='InceptionConv2d'), layers)
+    except ValueError as error:
+        raise ValueError(f'{pattern} is the pattern of another network than {config}: {error}') from error
+    parts, begin = {}, 0
+    relative = os.path.relpath(Path(pattern).resolve(), Path.cwd())
+    for part, inner in by_part(names).items():
+        if len(inner) == len(names):
+            where = relative
+        else:  # a part takes its own layers
+            where = [[list(run) for run in layers[begin + index]] for index in range(len(inner))]
+        begin += len(inner)
+        resnet = _as_ic_resnet(cfg, part, inner, where, layers) if part == 'backbone' else None
+        parts[part] = resnet or _exchanged(part, inner, layer, where)
+    title = 'With the dilations that a search found, made by `mmext search apply`'
+    _write(cfg, config, out, title, parts, '')
+    return parts['backbone'].get('type', '') if 'backbone' in parts else cfg.model.get('backbone', {}).get('type', '')
+
+
+def _loaded(config):
+    cfg = load_config(config)
+    if not isinstance(cfg.get('model'), dict):
+        raise ValueError(f'{config} has no `model`; give the config of a whole model')
+    return cfg, build_model(cfg)
+
+
+class _Base:
+    """A value of the base config, as a config refers to it."""
+
+    def __init__(self, part):
+        self.part = part
+
+    def __repr__(self):
+        return f'_base_.model.{self.part}'
+
+
+def _exchanged(part, names, layer, pattern=None):
+    found = dict(_delete_=True, type='mmext.ExchangedConvs', network=_Base(part), convs=names, conv_cfg=layer)
+    return found if pattern is None else dict(found, pattern=pattern)
+
+
+OWN = {
+    *('depth', 'in_channels', 'stem_channels', 'base_channels', 'num_stages', 'strides', 'dilations', 'out_indices'),
+    *('style', 'frozen_stages', 'norm_cfg', 'norm_eval', 'with_cp', 'zero_init_residual', 'init_cfg', 'deep_stem'),
+    *('avg_down', 'conv_cfg', 'groups'),
+}
+
+
+def _as_ic_resnet(cfg, part, names, where, layers):
+    """Return the config of IC-ResNet, None where it is another network than the one searched."""
+    plain = {key: value for key, value in cfg.model[part].to_dict().items() if key != '_scope_'}
+    kind = {'ResNet': 'ICResNet', 'ResNeXt': 'ICResNeXt'}.get(str(plain.pop('type', '')).rpartition('.')[2])
+    if 'base_width' in plain:
+        plain['width_per_group'] = plain.pop('base_width')
+    if kind is None or set(plain) - OWN - {'width_per_group'}:
+        return None
+    own = dict(type=f'mmext.{kind}', pattern=where, **plain)
+    try:
+        built = build_model(Config(dict(default_scope=cfg.get('default_scope'), model=own)))
+        original = build_model(Config(dict(default_scope=cfg.get('default_scope'), model=cfg.model[part])))
+    except ValueError:
+        return None
+    exchange_convolutions(original, names, dict(type='InceptionConv2d'), where if len(where) else layers)
+    return dict(_delete_=True, **own) if _same(built, original) else None
+
+
+def _same(one, other):
+    """Whether two networks have the same keys and, with the same weights, the same outputs."""
+    import torch
+
+    shapes = [{key: value.shape for key, value in network.state_dict().items()} for network in (one, other)]
+    if shapes[0] != shapes[1]:
+        return False
+    settings = [
+        {name: (p.requires_grad, p.shape) for name, p in network.named_parameters()} for network in (one, other)
+    ]
+    one.load_state_dict(other.state_dict())
+    image = torch.rand(1, 3, 65, 70, generator=torch.Generator().manual_seed(0))
+    for network in (one, other):
+        network.eval()  # the toolboxes' return nothing
+    with torch.no_grad():
+        outs = [network(image) for network in (one, other)]
+    outs = [out if isinstance(out, (tuple, list)) else [out] for out in outs]
+    return (
+        settings[0] == settings[1]
+        and len(outs[0]) == len(outs[1])
+        and all(a.shape == b.shape and torch.allclose(a, b, 1e-4, 1e-5) for a, b in zip(*outs))
+    )
+
+
+def _write(cfg, config, out, title, parts, extra):
+    out = Path(out)
+    if out.suffix != '.py':
+        raise ValueError(f'{out} has no suffix .py, which a config has; choose another name')
+    base = str(config)
+    if '::' not in base:
+        base = os.path.relpath(Path(config).resolve(), out.resolve().parent)
+    lines = [f'# {title}.', f'_base_ = [{base!r}]', '', 'model = dict(']
+    for part, content in parts.items():
+        if not isinstance(cfg.model.get(part), dict):
+            raise ValueError(
+                f'`model.{part}` of {config} is {reprlib.repr(cfg.model.get(part))}, no dict; exclude its convolutions'
+            )
+        lines.append(f'    {part}=dict(')
+        for key, value in content.items():
+            if isinstance(value, list) and value:
+                lines += [f'        {key}=[', *(f'            {item!r},' for item in value), '        ],']
+            else:
+                lines.append(f'        {key}={value!r},')
+        lines.append('    ),')
+    write_whole(out, '\n'.join([*lines, ')', extra]), overwrite=False)
