@@ -12,6 +12,7 @@ Source: "Inception Convolution with Efficient Dilation Search" (CVPR 2021), sect
 """
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -39,7 +40,14 @@ def add_arguments(parser):
     pattern = actions.add_parser('pattern', help='choose the dilation of every filter')
     pattern.add_argument('config', metavar='CONFIG', help='what `mmext search supernet` wrote')
     pattern.add_argument('checkpoint', metavar='CHECKPOINT', help='weights of the trained supernet')
-    pattern.add_argument('--criterion', choices=('l1', 'expectation'), default='l1', help='default: l1, as published')
+    pattern.add_argument(
+        '--criterion',
+        choices=('l1', 'expectation', 'expectation-calibrated', 'response'),
+        default='l1',
+        help='default: l1, as published; the last two run on images',
+    )
+    pattern.add_argument('--images', type=int, default=16, metavar='N', help='images to run on (default: 16)')
+    pattern.add_argument('--split', choices=('val', 'train'), default='val', help='whose data loader (default: val)')
     pattern.add_argument('--out', required=True, metavar='FILE', help='the new JSON file')
     pattern.add_argument('--counts', metavar='FILE', help='another one, in the published format')
     pattern.add_argument('--picture', metavar='FILE', help='draw the shares of the dilations')
@@ -71,15 +79,19 @@ def _pattern(args):
     for target in filter(None, (args.out, args.counts)):
         if os.path.lexists(target):
             raise FileExistsError(f'{target} exists and is left as it is; delete it or choose another file')
-    found = solve(args.config, args.checkpoint, args.criterion)
+    found = solve(args.config, args.checkpoint, args.criterion, args.images, args.split)
     about = f'{args.criterion} search in {Path(args.config).name}, dilations up to {found.search["max_dilation"]}'
     rows = []
     for (name, choice), layer in zip(found.choices.items(), found.pattern):
         width = sum(run[2] for run in layer)
         undilated = sum(run[2] for run in layer if run[:2] == (1, 1)) / width
         mean = sum((run[0] + run[1]) / 2 * run[2] for run in layer) / width
-        lost = choice.lost / choice.total if choice.total else 0
-        rows.append((name, str(width), f'{undilated:.0%}', f'{mean:.2f}', f'{1 - lost:.1%}', f'{lost:.1%}'))
+        if math.isnan(choice.total):
+            parts = '', f'{choice.lost / width:.3g}'  # in units of the outputs
+        else:
+            lost = choice.lost / choice.total if choice.total else 0
+            parts = f'{1 - lost:.1%}', f'{lost:.1%}'
+        rows.append((name, str(width), f'{undilated:.0%}', f'{mean:.2f}', *parts))
     header = ('layer', 'channels', 'undilated', 'mean dilation', 'kept', 'lost')
     print(format_table(header, rows, 'lrrrrr'))
     dead = sum(choice.dead for choice in found.choices.values())

@@ -7,7 +7,7 @@ import torch
 
 from mmext.patterns import PatternError
 
-__all__ = ['CRITERIA', 'Choice', 'choose', 'dilations', 'errors']
+__all__ = ['CRITERIA', 'Choice', 'choose', 'dilations', 'errors', 'kept_taps']
 
 CRITERIA = 'l1', 'expectation'
 
@@ -21,7 +21,7 @@ class Choice:
         order: For each output channel in the order of the runs, the filter of the supernet that it is.
         dilations: For each filter of the supernet, its (dilation_h, dilation_w).
         lost: Sum of the chosen errors over all filters.
-        total: Sum of the errors of leaving out everything.
+        total: Sum of the errors of leaving out everything, NaN where it is not known.
         dead: Number of filters whose weights are all zero.
     """
 
@@ -74,21 +74,31 @@ def errors(weight, max_dilation, criterion='l1', channel_means=None):
     if criterion == 'l1':
         sums = weight.abs().sum(1)  # [O, K, K]: the rest is linear in the taps
         totals = sums.sum((1, 2))
-        found = [totals - sums[:, rows][:, :, columns].sum((1, 2)) for rows, columns in _kept(taps, max_dilation)]
+        found = [
+            totals - sums[:, rows][:, :, columns].sum((1, 2)) for rows, columns in kept_taps(taps + 1, max_dilation)
+        ]
         return torch.stack(found, 1).clamp_min(0).numpy(), totals.numpy()
     means = 1 if channel_means is None else channel_means.double().abs()
     whole = weight.sum((2, 3))  # [O, I]
     found = [
         ((whole - weight[:, :, rows][:, :, :, columns].sum((2, 3))).abs() * means).sum(1)
-        for rows, columns in _kept(taps, max_dilation)
+        for rows, columns in kept_taps(taps + 1, max_dilation)
     ]
     return torch.stack(found, 1).numpy(), (whole.abs() * means).sum(1).numpy()
 
 
-def _kept(taps, max_dilation):
-    """Rows and columns of the taps that each dilation keeps."""
-    centre, reach = taps * max_dilation // 2, taps // 2
-    steps = np.arange(-reach, reach + 1)
+def kept_taps(kernel_size, max_dilation):
+    """Return the taps of a supernet's kernel that each dilation keeps.
+
+    Args:
+        kernel_size (int): Taps a side of the ordinary convolution.
+        max_dilation (int): Of the supernet.
+
+    Returns:
+        list[tuple[ndarray, ndarray]]: Rows and columns, in the order of :func:`dilations`.
+    """
+    reach = kernel_size // 2
+    centre, steps = reach * max_dilation, np.arange(-reach, reach + 1)
     return [(centre + height * steps, centre + width * steps) for height, width in dilations(max_dilation)]
 
 
@@ -105,7 +115,8 @@ def choose(weight, max_dilation, criterion='l1', groups=1, channel_means=None, e
         criterion (str): See :func:`errors`. Default: 'l1'.
         groups (int): Of the convolution. Default: 1.
         channel_means (Tensor, optional): See :func:`errors`. Default: None.
-        error (ndarray, optional): [O, D] in the order of :func:`dilations`, in place of the criterion. Default: None.
+        error (ndarray, optional): [O, D] in the order of :func:`dilations`, in place of those of the criterion.
+            Default: None.
 
     Returns:
         Choice: Runs of the pattern, and which filter stands where.
@@ -136,7 +147,7 @@ def choose(weight, max_dilation, criterion='l1', groups=1, channel_means=None, e
         order=tuple(order),
         dilations=tuple(pairs[index] for index in chosen),
         lost=float(found[np.arange(count), chosen].sum()),
-        total=float(totals.sum()),
+        total=float(totals.sum()) if error is None else float('nan'),
         dead=int(dead.sum()),
     )
 
