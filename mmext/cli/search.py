@@ -54,6 +54,11 @@ def add_arguments(parser):
     apply = actions.add_parser('apply', help='write the config of the network that was found')
     apply.add_argument('config', metavar='CONFIG', help='config of the plain model')
     apply.add_argument('pattern', metavar='PATTERN', help='what `mmext search pattern` wrote')
+    apply.add_argument(
+        '--reuse-weights',
+        metavar='CHECKPOINT',
+        help='start from the kept taps of the trained supernet, written beside the new config (default: from scratch)',
+    )
     apply.add_argument('--out', required=True, metavar='FILE', help='the new config')
 
 
@@ -111,5 +116,10 @@ def _pattern(args):
 def _apply(args):
     from mmext.search.configs import write_searched
 
-    kind = write_searched(args.config, args.pattern, args.out)
+    kind, kept = write_searched(args.config, args.pattern, args.out, args.reuse_weights)
     print(f'{args.out}: backbone {kind}')
+    if kept:
+        print(
+            'It is not known by tracing what consumes the channels of these, or it takes them in their order; their '
+            f'filters stay where they are, in many runs: {", ".join(kept)}'
+        )

@@ -4,8 +4,10 @@ import os
 import reprlib
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 
+from mmext.convert.reading import read_checkpoint
 from mmext.layers import SupernetConv2d
 from mmext.models.exchanged_convs import exchange_convolutions
 from mmext.patterns import load_pattern
@@ -14,6 +16,7 @@ from mmext.utils.whole_files import write_whole
 
 from .files import read_search
 from .places import by_part, select
+from .rearranging import rearranged
 
 __all__ = ['write_searched', 'write_supernet']
 
@@ -50,7 +53,7 @@ def write_supernet(config, out, max_dilation, include=(), exclude=(), checkpoint
     return names
 
 
-def write_searched(config, pattern, out):
+def write_searched(config, pattern, out, checkpoint=None):
     """Write the config of a model with the dilations that a search found.
 
     A ResNet whose blocks are searched throughout becomes :class:`~mmext.models.ICResNet`, a ResNeXt
@@ -60,9 +63,13 @@ def write_searched(config, pattern, out):
         config (str or Path): Config of the plain model, the one that the supernet was made of.
         pattern (str or Path): What ``mmext search pattern`` wrote.
         out (str or Path): The new config. A file that exists is left as it is.
+        checkpoint (str or Path, optional): Of the trained supernet, to start from its weights: they are written beside
+            the config, with the suffix .pth, and the config loads them. Without it, the network is trained from
+            scratch, as published. Default: None.
 
     Returns:
-        str: The type of the backbone in the new config.
+        tuple[str, list[str]]: The type of the backbone in the new config; and, with a checkpoint, the layers whose
+        filters stand in the order of the supernet, in many runs, as it is not known what consumes their channels.
 
     Raises:
         ValueError: If the pattern was not written by a search or is of another network, or the model cannot be built.
@@ -79,10 +86,17 @@ def write_searched(config, pattern, out):
         exchange_convolutions(model, names, dict(type='InceptionConv2d'), layers)
     except ValueError as error:
         raise ValueError(f'{pattern} is the pattern of another network than {config}: {error}') from error
-    parts, begin = {}, 0
+    parts, begin, kept, extra = {}, 0, [], ''
     relative = os.path.relpath(Path(pattern).resolve(), Path.cwd())
+    if checkpoint is not None:
+        weights = Path(out).with_suffix('.pth')
+        if os.path.lexists(out) or os.path.lexists(weights):
+            raise FileExistsError(f'{out} or {weights} exists and is left as it is; delete it or choose another name')
+        plain = build_model(cfg)
+        state, layers, kept = rearranged(plain, names, layers, found['orders'], read_checkpoint(checkpoint), checkpoint)
+        extra = f'load_from = {os.path.relpath(weights.resolve(), Path.cwd())!r}  # of the supernet\n'
     for part, inner in by_part(names).items():
-        if len(inner) == len(names):
+        if len(inner) == len(names) and not kept:
             where = relative
         else:  # a part takes its own layers
             where = [[list(run) for run in layers[begin + index]] for index in range(len(inner))]
@@ -90,8 +104,11 @@ def write_searched(config, pattern, out):
         resnet = _as_ic_resnet(cfg, part, inner, where, layers) if part == 'backbone' else None
         parts[part] = resnet or _exchanged(part, inner, layer, where)
     title = 'With the dilations that a search found, made by `mmext search apply`'
-    _write(cfg, config, out, title, parts, '')
-    return parts['backbone'].get('type', '') if 'backbone' in parts else cfg.model.get('backbone', {}).get('type', '')
+    _write(cfg, config, out, title, parts, extra)
+    if checkpoint is not None:
+        write_whole(weights, lambda file: torch.save(dict(state_dict=state), file), overwrite=False)
+    kind = parts['backbone'].get('type', '') if 'backbone' in parts else cfg.model.get('backbone', {}).get('type', '')
+    return kind, kept
 
 
 def _loaded(config):
@@ -143,8 +160,6 @@ def _as_ic_resnet(cfg, part, names, where, layers):
 
 def _same(one, other):
     """Whether two networks have the same keys and, with the same weights, the same outputs."""
-    import torch
-
     shapes = [{key: value.shape for key, value in network.state_dict().items()} for network in (one, other)]
     if shapes[0] != shapes[1]:
         return False

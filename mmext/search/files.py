@@ -9,13 +9,13 @@ from mmext.utils.whole_files import write_whole
 __all__ = ['counts_of', 'read_search', 'write_search']
 
 
-def write_search(path, pattern, names, search, about):
+def write_search(path, pattern, choices, search, about):
     """Write the pattern of a search in our format.
 
     Args:
         path (str or Path): The file. One that exists is left as it is.
         pattern (Pattern): The layers.
-        names (Sequence[str]): Name of each layer in the model.
+        choices (dict[str, Choice]): Name of each layer in the model -> what was chosen.
         search (dict): Where it is from: config, sha256 of the checkpoint, max_dilation, criterion, version.
         about (str): A line for people.
 
@@ -28,7 +28,9 @@ def write_search(path, pattern, names, search, about):
     """
     layers = ',\n'.join(f'  {json.dumps(layer, separators=(",", ":"))}' for layer in Pattern(pattern))
     head = ',\n '.join(f'"{key}": {json.dumps(value)}' for key, value in dict(about=about, search=search).items())
-    text = f'{{\n {head},\n "names": {json.dumps(list(names))},\n "layers": [\n{layers}\n ]\n}}\n'
+    orders = ',\n'.join(f'  {json.dumps(choice.order, separators=(",", ":"))}' for choice in choices.values())
+    names = json.dumps(list(choices))
+    text = f'{{\n {head},\n "names": {names},\n "layers": [\n{layers}\n ],\n "orders": [\n{orders}\n ]\n}}\n'
     return write_whole(path, text, overwrite=False)
 
 
@@ -39,7 +41,8 @@ def read_search(path):
         path (str or Path): The file.
 
     Returns:
-        dict: 'names' and 'search'.
+        dict: 'names' of the layers in the model, 'orders', for each layer the filter of the supernet that each output
+        channel is, and 'search'.
 
     Raises:
         PatternError: If a search did not write it.
@@ -56,7 +59,11 @@ def read_search(path):
             f'{path} does not name the convolution of each layer; give a file that `mmext search pattern` wrote, or '
             'use the pattern in a config yourself: mmext.ICResNet(pattern=...)'
         )
-    return dict(names=names, search=content.get('search', {}))
+    orders = content.get('orders')
+    widths = pattern.widths
+    if not isinstance(orders, list) or [sorted(order) for order in orders] != [list(range(width)) for width in widths]:
+        raise PatternError(f'the orders of {path} are not those of its layers; write it again: mmext search pattern')
+    return dict(names=names, orders=orders, search=content.get('search', {}))
 
 
 def counts_of(pattern):
