@@ -2,6 +2,7 @@
 
 import os
 import reprlib
+import secrets
 from pathlib import Path
 
 import torch
@@ -146,7 +147,7 @@ def _as_ic_resnet(cfg, part, names, where, layers):
     kind = {'ResNet': 'ICResNet', 'ResNeXt': 'ICResNeXt'}.get(str(plain.pop('type', '')).rpartition('.')[2])
     if 'base_width' in plain:
         plain['width_per_group'] = plain.pop('base_width')
-    if kind is None or set(plain) - OWN - {'width_per_group'}:
+    if kind is None or cfg.model.get('pretrained') or set(plain) - OWN - {'width_per_group'}:
         return None
     own = dict(type=f'mmext.{kind}', pattern=where, **plain)
     try:
@@ -172,7 +173,8 @@ def _same(one, other):
         network.eval()  # the toolboxes' return nothing
     with torch.no_grad():
         outs = [network(image) for network in (one, other)]
-    outs = [out if isinstance(out, (tuple, list)) else [out] for out in outs]
+    if isinstance(outs[0], torch.Tensor) or isinstance(outs[1], torch.Tensor):  # one that mmaction2's heads take
+        return False
     return (
         settings[0] == settings[1]
         and len(outs[0]) == len(outs[1])
@@ -200,4 +202,26 @@ def _write(cfg, config, out, title, parts, extra):
             else:
                 lines.append(f'        {key}={value!r},')
         lines.append('    ),')
-    write_whole(out, '\n'.join([*lines, ')', extra]), overwrite=False)
+    text = '\n'.join([*lines, ')', extra])
+    if os.path.lexists(out):
+        raise FileExistsError(f'{out} exists and is left as it is; delete it or choose another name')
+    _check(out, text, config)
+    write_whole(out, text, overwrite=False)
+
+
+def _check(out, text, config):
+    """Check that the new config loads and its model can be built, before there is such a file."""
+    trial = out.with_name(f'mmext_trial_{secrets.token_hex(8)}.py')  # beside it, as bases are found from there
+    write_whole(trial, text, overwrite=False)
+    try:
+        build_model(load_config(trial))
+    except ValueError as error:
+        lazy = ' (a config of the new style, with imports, cannot be a base of this one)' * bool(_is_lazy(config))
+        reason = str(error).replace(str(trial), str(out))
+        raise ValueError(f'{config} cannot be the base of a new config{lazy}: {reason}') from error
+    finally:
+        trial.unlink()
+
+
+def _is_lazy(config):
+    return Path(config).is_file() and 'read_base' in Path(config).read_text('utf-8', 'replace')

@@ -2,11 +2,13 @@
 
 import fnmatch
 
+from mmcv.cnn.bricks.wrappers import Conv2d
 from torch import nn
 
 __all__ = ['by_part', 'candidates', 'select']
 
 SHOWN = 12
+PLAIN = nn.Conv2d, Conv2d  # the latter for empty batches in PyTorch 1.4
 STEMS = 'stem', 'downsample', 'shortcut'
 
 
@@ -20,7 +22,7 @@ def candidates(model):
         dict[str, nn.Conv2d]: Name -> ordinary 2D convolution with a square kernel of odd size of at least 3, stride 1
         or 2, padded so that stride 1 keeps the size; in the order in which the model holds them.
     """
-    return {name: module for name, module in model.named_modules() if type(module) is nn.Conv2d and _fits(module)}
+    return {name: module for name, module in model.named_modules() if type(module) in PLAIN and _fits(module)}
 
 
 def _fits(conv):

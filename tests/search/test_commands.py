@@ -185,6 +185,53 @@ def test_the_searched_resnet_is_ic_resnet_and_takes_the_file(tmp_path):
     assert main(['pattern', 'show', str(pattern)]) == 0
 
 
+# models of each toolbox as it ships them, whether they can be built on the meta device, and others than ResNets
+SHIPPED = {
+    'mmpretrain::resnet/resnet18_8xb32_in1k.py': (16, 'mmext.ICResNet'),
+    'mmpretrain::resnext/resnext50-32x4d_8xb32_in1k.py': (16, 'mmext.ICResNeXt'),
+    'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py': (16, 'mmext.ICResNet'),
+    'mmdet::yolox/yolox_s_8xb8-300e_coco.py': (12, 'mmext.ExchangedConvs'),
+    'mmseg::fcn/fcn_r50-d8_4xb2-40k_cityscapes-512x1024.py': (16, 'mmext.ExchangedConvs'),
+    'mmaction::recognition/tsn/tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb.py': (
+        16,
+        'mmext.ExchangedConvs',
+    ),
+}
+
+
+@pytest.mark.parametrize('base', SHIPPED)
+def test_shipped_configs(base, tmp_path):
+    count, backbone = SHIPPED[base]
+    config, supernet, searched = (tmp_path / name for name in ('plain.py', 'supernet.py', 'searched.py'))
+    checkpoint, pattern = tmp_path / 'supernet.pth', tmp_path / 'pattern.json'
+    config.write_text(f'_base_ = [{base!r}]\n')
+    assert main(['search', 'supernet', str(config), '--max-dilation', '2', '--out', str(supernet)]) == 0
+    state = build_model(load_config(supernet)).state_dict()
+    torch.save(state, checkpoint)
+    assert main(['search', 'pattern', str(supernet), str(checkpoint), '--out', str(pattern)]) == 0
+    assert main(['search', 'apply', str(config), str(pattern), '--out', str(searched)]) == 0
+    cfg = load_config(searched)
+    assert cfg.model.backbone.type == backbone
+    built = build_model(cfg)
+    assert list(built.state_dict()) == list(build_model(load_config(config)).state_dict())
+    layers = [module.pattern for module in built.modules() if isinstance(module, InceptionConv2d)]
+    assert len(layers) == count
+    assert layers == list(load_pattern(pattern))
+    assert not list(tmp_path.glob('*trial*'))
+
+
+def test_a_config_that_cannot_be_a_base(tmp_path, capsys):
+    (tmp_path / 'base.py').write_text(
+        "default_scope = 'mmpretrain'\nmodel = dict(type='ImageClassifier', backbone=dict(type='ResNet', depth=18))\n"
+    )
+    config = tmp_path / 'lazy.py'
+    config.write_text('from mmengine.config import read_base\n\nwith read_base():\n    from .base import *\n')
+    out = tmp_path / 'supernet.py'
+    assert main(['search', 'supernet', str(config), '--max-dilation', '2', '--out', str(out)]) == 1
+    assert 'new style' in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.glob('*.py')) == ['base.py', 'lazy.py']
+
+
 def wrong(arguments, capsys):
     assert main(['search', *map(str, arguments)]) == 1
     return capsys.readouterr().err
