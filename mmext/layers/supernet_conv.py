@@ -1,6 +1,7 @@
 """The convolution of a supernet for dilation search: its kernel holds every dilation up to the largest."""
 
 import torch
+from mmengine.utils import to_2tuple
 from torch import nn
 
 from mmext.registry import MODELS
@@ -63,7 +64,7 @@ class SupernetConv2d(nn.Conv2d):
     ):
         if isinstance(max_dilation, bool) or not isinstance(max_dilation, int) or not 1 <= max_dilation <= MAX_DILATION:
             raise ValueError(f'max_dilation={max_dilation!r} must be an integer from 1 to {MAX_DILATION} (pixels)')
-        taps = set(_pair(kernel_size))
+        taps = set(to_2tuple(kernel_size))
         if len(taps) > 1 or min(taps) % 2 == 0:
             raise ValueError(f'kernel_size={kernel_size}: the search takes square kernels of odd size, such as 3')
         if isinstance(padding, str):
@@ -71,8 +72,8 @@ class SupernetConv2d(nn.Conv2d):
         self.plain_kernel_size = taps.pop()
         self.max_dilation = max_dilation
         size = (self.plain_kernel_size - 1) * max_dilation + 1
-        more = [step * (size - self.plain_kernel_size) // 2 for step in _pair(dilation)]
-        padding = tuple(old + new for old, new in zip(_pair(padding), more))
+        more = [step * (size - self.plain_kernel_size) // 2 for step in to_2tuple(dilation)]
+        padding = tuple(old + new for old, new in zip(to_2tuple(padding), more))
         super().__init__(in_channels, out_channels, size, stride, padding, dilation, groups, bias)
 
     def extra_repr(self):
@@ -87,7 +88,3 @@ class SupernetConv2d(nn.Conv2d):
             margin = (self.weight.shape[-1] - self.plain_kernel_size) // 2
             state_dict = {**state_dict, key: nn.functional.pad(weight, (margin,) * 4)}
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-def _pair(value):
-    return (value, value) if isinstance(value, int) else tuple(value)

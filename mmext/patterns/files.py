@@ -94,9 +94,13 @@ def save_pattern(pattern, path, about='', overwrite=True):
         FileExistsError: If the path is a symbolic link, or is there and ``overwrite`` is False.
         OSError: If the file cannot be written.
     """
-    layers = ',\n'.join(f'  {json.dumps(layer, separators=(",", ":"))}' for layer in Pattern(pattern))
-    text = f'{{\n "about": {json.dumps(about)},\n "layers": [\n{layers}\n ]\n}}\n'
+    text = f'{{\n "about": {json.dumps(about)},\n "layers": [\n{row_lines(Pattern(pattern))}\n ]\n}}\n'
     return write_whole(path, text, overwrite)
+
+
+def row_lines(rows):
+    """Return lists as JSON, one in a line, as our format has its layers."""
+    return ',\n'.join(f'  {json.dumps(row, separators=(",", ":"))}' for row in rows)
 
 
 def download_path(url):

@@ -62,8 +62,8 @@ def run_on_images(model, cfg, split, count, watch):
     return used
 
 
-class ChannelMeans:
-    """The mean of each input channel of a layer, over all inputs.
+class _Mean:
+    """A mean over all pixels of all inputs of a layer.
 
     Args:
         layer (SupernetConv2d): The layer.
@@ -73,10 +73,22 @@ class ChannelMeans:
         self.layer = layer
         self.sums, self.pixels = 0, 0
 
+    def add(self, sums, pixels):
+        """Add the sums over so many pixels."""
+        self.sums = self.sums + sums
+        self.pixels += pixels
+
+
+class ChannelMeans(_Mean):
+    """The mean of each input channel of a layer, over all inputs.
+
+    Args:
+        layer (SupernetConv2d): The layer.
+    """
+
     def __call__(self, x):
         """Take an input [N, C, H, W]."""
-        self.sums = self.sums + x.double().sum((0, 2, 3))
-        self.pixels += x.numel() // x.shape[1]
+        self.add(x.double().sum((0, 2, 3)), x.numel() // x.shape[1])
 
     def result(self):
         """Return the means of each filter's input channels, [O, I], I channels of a group."""
@@ -85,16 +97,12 @@ class ChannelMeans:
         return means.repeat_interleave(self.layer.out_channels // groups, 0)
 
 
-class OutputErrors:
+class OutputErrors(_Mean):
     """The mean absolute difference of each filter's output for every dilation, over all inputs.
 
     Args:
         layer (SupernetConv2d): The layer.
     """
-
-    def __init__(self, layer):
-        self.layer = layer
-        self.sums, self.pixels = 0, 0
 
     def __call__(self, x):
         """Take an input [N, C, H, W]."""
@@ -110,8 +118,7 @@ class OutputErrors:
             padding = [pad - own * start for pad, own, start in zip(layer.padding, layer.dilation, starts)]
             kept = F.conv2d(x, taps, None, layer.stride, padding, dilation, layer.groups)
             found.append((whole - kept).abs().double().sum((0, 2, 3)))
-        self.sums = self.sums + torch.stack(found, 1)
-        self.pixels += whole.numel() // whole.shape[1]
+        self.add(torch.stack(found, 1), whole.numel() // whole.shape[1])
 
     def result(self):
         """Return the errors [O, D] in the order of :func:`mmext.search.dilations`."""

@@ -87,7 +87,7 @@ def write_searched(config, pattern, out, checkpoint=None):
         exchange_convolutions(model, names, dict(type='InceptionConv2d'), layers)
     except ValueError as error:
         raise ValueError(f'{pattern} is the pattern of another network than {config}: {error}') from error
-    parts, begin, kept, extra = {}, 0, [], ''
+    parts, kept, extra = {}, [], ''
     relative = os.path.relpath(Path(pattern).resolve(), Path.cwd())
     if checkpoint is not None:
         weights = Path(out).with_suffix('.pth')
@@ -96,13 +96,12 @@ def write_searched(config, pattern, out, checkpoint=None):
         plain = build_model(cfg)
         state, layers, kept = rearranged(plain, names, layers, found['orders'], read_checkpoint(checkpoint), checkpoint)
         extra = f'load_from = {os.path.relpath(weights.resolve(), Path.cwd())!r}  # of the supernet\n'
+    runs = {name: [list(run) for run in one] for name, one in zip(names, layers)}
     for part, inner in by_part(names).items():
-        if len(inner) == len(names) and not kept:
-            where = relative
-        else:  # a part takes its own layers
-            where = [[list(run) for run in layers[begin + index]] for index in range(len(inner))]
-        begin += len(inner)
-        resnet = _as_ic_resnet(cfg, part, inner, where, layers) if part == 'backbone' else None
+        # a part of several takes its own layers, and the file has none in the order of the supernet
+        whole = len(inner) == len(names) and not kept
+        where = relative if whole else [runs[f'{part}.{name}'] for name in inner]
+        resnet = _as_ic_resnet(cfg, part, inner, where) if part == 'backbone' else None
         parts[part] = resnet or _exchanged(part, inner, layer, where)
     title = 'With the dilations that a search found, made by `mmext search apply`'
     _write(cfg, config, out, title, parts, extra)
@@ -141,7 +140,7 @@ OWN = {
 }
 
 
-def _as_ic_resnet(cfg, part, names, where, layers):
+def _as_ic_resnet(cfg, part, names, where):
     """Return the config of IC-ResNet, None where it is another network than the one searched."""
     plain = {key: value for key, value in cfg.model[part].to_dict().items() if key != '_scope_'}
     kind = {'ResNet': 'ICResNet', 'ResNeXt': 'ICResNeXt'}.get(str(plain.pop('type', '')).rpartition('.')[2])
@@ -155,11 +154,11 @@ def _as_ic_resnet(cfg, part, names, where, layers):
         original = build_model(Config(dict(default_scope=cfg.get('default_scope'), model=cfg.model[part])))
     except ValueError:
         return None
-    exchange_convolutions(original, names, dict(type='InceptionConv2d'), where if len(where) else layers)
-    return dict(_delete_=True, **own) if _same(built, original) else None
+    exchange_convolutions(original, names, dict(type='InceptionConv2d'), where)
+    return dict(_delete_=True, **own) if _same(built, original, plain.get('in_channels', 3)) else None
 
 
-def _same(one, other):
+def _same(one, other, in_channels):
     """Whether two networks have the same keys and, with the same weights, the same outputs."""
     shapes = [{key: value.shape for key, value in network.state_dict().items()} for network in (one, other)]
     if shapes[0] != shapes[1]:
@@ -168,7 +167,7 @@ def _same(one, other):
         {name: (p.requires_grad, p.shape) for name, p in network.named_parameters()} for network in (one, other)
     ]
     one.load_state_dict(other.state_dict())
-    image = torch.rand(1, 3, 65, 70, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(1, in_channels, 65, 70, generator=torch.Generator().manual_seed(0))
     for network in (one, other):
         network.eval()  # the toolboxes' return nothing
     with torch.no_grad():

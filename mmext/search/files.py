@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from mmext.patterns import Pattern, PatternError, load_pattern
+from mmext.patterns.files import row_lines
 from mmext.utils.whole_files import write_whole
 
 __all__ = ['counts_of', 'read_search', 'write_search']
@@ -26,9 +27,9 @@ def write_search(path, pattern, choices, search, about):
         FileExistsError: If it exists.
         OSError: If it cannot be written.
     """
-    layers = ',\n'.join(f'  {json.dumps(layer, separators=(",", ":"))}' for layer in Pattern(pattern))
+    layers = row_lines(Pattern(pattern))
     head = ',\n '.join(f'"{key}": {json.dumps(value)}' for key, value in dict(about=about, search=search).items())
-    orders = ',\n'.join(f'  {json.dumps(choice.order, separators=(",", ":"))}' for choice in choices.values())
+    orders = row_lines(choice.order for choice in choices.values())
     names = json.dumps(list(choices))
     text = f'{{\n {head},\n "names": {names},\n "layers": [\n{layers}\n ],\n "orders": [\n{orders}\n ]\n}}\n'
     return write_whole(path, text, overwrite=False)

@@ -65,12 +65,10 @@ def test_ties_go_to_the_smaller_area_then_to_the_wider():
     weight = torch.zeros(2, 1, 5, 5)
     weight[0, 0, 2, [0, 4]] = 1  # kept by (1, 2) and (2, 2)
     weight[1, 0, [0, 0, 4, 4], [0, 4, 0, 4]] = 1  # (2, 2)
-    weight[1, 0, 2, 2] = 0
     assert choose(weight, 2).dilations == ((1, 2), (2, 2))
     cross = torch.zeros(1, 1, 5, 5)
     cross[0, 0, 2, 0] = cross[0, 0, 0, 2] = 1  # either direction keeps one, (2, 2) both
     assert choose(cross, 2).dilations == ((2, 2),)
-    cross[0, 0, 2, 2] = 1
     square = torch.zeros(1, 1, 5, 5)
     square[0, 0, 2, 2] = 1
     assert choose(square, 2).dilations == ((1, 1),)
@@ -130,7 +128,7 @@ def test_channel_means_weight_the_expectation():
     assert choose(weight, 2, 'expectation', channel_means=only_first.flip(0)).dilations == ((2, 1),)
 
 
-def test_a_large_layer_takes_little_memory_and_time():
+def test_a_large_layer():
     weight = torch.randn(512, 512, 13, 13)
     found = choose(weight, 6)
     assert sum(run[2] for run in found.runs) == 512

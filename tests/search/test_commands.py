@@ -290,3 +290,18 @@ def save(folder):
     path = folder / 'published.json'
     path.write_text(json.dumps([{'(0, 0)': 64}]))
     return path
+
+
+def test_images_of_other_channels(tmp_path):
+    config = tmp_path / 'plain.py'
+    config.write_text(
+        "default_scope = 'mmpretrain'\n"
+        "backbone = dict(type='ResNet', depth=18, in_channels=4, out_indices=(3,))\n"
+        "model = dict(type='ImageClassifier', backbone=backbone)\n"
+    )
+    supernet, checkpoint, pattern = (str(tmp_path / name) for name in ('supernet.py', 's.pth', 'pattern.json'))
+    assert main(['search', 'supernet', str(config), '--max-dilation', '2', '--out', supernet]) == 0
+    torch.save(build_model(load_config(supernet)).state_dict(), checkpoint)
+    assert main(['search', 'pattern', supernet, checkpoint, '--out', pattern]) == 0
+    assert main(['search', 'apply', str(config), pattern, '--out', str(tmp_path / 'searched.py')]) == 0
+    assert load_config(tmp_path / 'searched.py').model.backbone.type == 'mmext.ICResNet'

@@ -30,8 +30,8 @@ NETWORKS = {
 }
 
 
-def searched(tmp_path, text, base, *options):
-    """Run the commands on a supernet with random weights and norms; return supernet, searched config and output."""
+def searched(tmp_path, text, base):
+    """Run the commands on a supernet with random weights and norms; return plain config, supernet and both files."""
     config = plain(tmp_path, text, base)
     supernet, checkpoint, pattern = (tmp_path / name for name in ('supernet.py', 'supernet.pth', 'pattern.json'))
     assert main(['search', 'supernet', str(config), '--max-dilation', '3', '--out', str(supernet)]) == 0
